@@ -1,0 +1,223 @@
+"""Configuration: YAML into frozen dataclasses; unknown, missing and wrong keys are errors.
+
+One file describes one recipe (``configs/*.yaml``). ``method`` chooses between the recipes of a
+part. There are no defaults here: what a run does stands in its file, and the file travels with
+the weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+_STRICT = ConfigDict(extra="forbid")
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Size3 = tuple[Count, Count, Count]
+Spacing = tuple[Positive, Positive, Positive]
+
+
+class ConfigError(ValueError):
+    """A configuration is not what was wanted; the text names key, value and expectation."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class NetworkConfig:
+    """A network by its name in ``networks.build_network``, with its arguments."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class LossConfig:
+    """A loss by its name in ``losses.build_loss``, with its arguments."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class FitConfig:
+    """How long and how fast one network is trained.
+
+    ``schedule``: ``poly`` falls to 0 as (1 - progress)^0.9, ``plateau`` halves on a plateau of
+    the validation loss.
+    """
+
+    epochs: Count
+    steps_per_epoch: Count
+    batch: Count
+    optimizer: Literal["adam", "adamw", "sgd"]
+    rate: Positive
+    schedule: Literal["poly", "plateau"]
+    bfloat16: bool
+    average: Share  # decay of the running mean of the weights that is kept; 0: none
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SplitConfig:
+    """How cases are divided; all studies of one patient fall on one side.
+
+    ``patient`` is a regular expression whose first group, or whole match, is the patient.
+    """
+
+    patient: str
+    validation: Share
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class DropConfig:
+    """How often a sequence is left out in training, so that the network does without it."""
+
+    t1ce: Share
+    t2: Share
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class LocateConfig:
+    """The coarse network that finds the tumor in the whole volume."""
+
+    spacing_mm: Spacing
+    patch: Size3
+    network: NetworkConfig
+    fit: FitConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SegmentConfig:
+    """The fine network that outlines it in a small region."""
+
+    spacing_mm: Spacing
+    patch: Size3
+    margin_mm: Positive
+    network: NetworkConfig
+    fit: FitConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TwoStageConfig:
+    """Initial segmentation: locate coarsely, then outline finely."""
+
+    method: Literal["two_stage"]
+    drop: DropConfig
+    locate: LocateConfig
+    segment: SegmentConfig
+    candidates: Count
+    mirror: bool
+    folds: Annotated[int, Field(ge=2)]
+    fold_epochs: Count
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class WholeVolumeConfig:
+    """Initial segmentation as published: one network on the shrunken volume (METHOD A1, A2)."""
+
+    method: Literal["whole_volume"]
+    size: Size3
+    network: NetworkConfig
+    loss: LossConfig
+    fit: FitConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class LocalConfig:
+    """Correction by fused passes on boxes of fixed size in mm around the clicks.
+
+    ``merge``: ``component`` takes over only what hangs together with a click of its kind,
+    ``all`` whatever the network changed.
+    """
+
+    method: Literal["local"]
+    drop: DropConfig
+    spacing_mm: Spacing
+    cut: Size3
+    reach_mm: Positive
+    visible_mm: NotNegative
+    guidance_mm: Positive
+    merge: Literal["component", "all"]
+    network: NetworkConfig
+    fit: FitConfig
+    clicks: Count
+    real: Share
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class PasteConfig:
+    """Correction as published: 2D cuts, each pasted over what was there (METHOD A4 to A8)."""
+
+    method: Literal["paste"]
+    cut: tuple[Count, Count]
+    network: NetworkConfig
+    loss: LossConfig
+    fit: FitConfig
+    fine_tune: FitConfig
+    border_distance: Positive
+    unchanged: Share
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Config:
+    """One recipe, whole."""
+
+    name: str
+    seed: Annotated[int, Field(ge=0)]
+    split: SplitConfig
+    initial: Annotated[TwoStageConfig | WholeVolumeConfig, Field(discriminator="method")]
+    correction: Annotated[LocalConfig | PasteConfig, Field(discriminator="method")]
+
+
+_ADAPTER = TypeAdapter(Config)
+
+
+def load_config(path: Path) -> Config:
+    """Read a recipe.
+
+    Raises:
+        ConfigError: if the file is missing or no YAML, or a key is unknown, missing or wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"no configuration at {path}: {error.strerror}") from error
+    try:
+        return config_from(yaml.safe_load(text))
+    except (yaml.YAMLError, ConfigError) as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+
+
+def config_from(values: Any) -> Config:
+    """Make a recipe of nested dictionaries, as YAML or a manifest holds them.
+
+    Raises:
+        ConfigError: with one line for each key that is unknown, missing or wrong.
+    """
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
+            + ("" if item["type"] == "missing" else f", got {item['input']!r:.60}")
+            for item in error.errors()
+        ]
+        raise ConfigError("; ".join(lines)) from error
+
+
+def as_values(config: Config) -> dict[str, Any]:
+    """Return a recipe as plain values, for a manifest or YAML; ``config_from`` undoes it."""
+    values: dict[str, Any] = TypeAdapter(Config).dump_python(config, mode="json")
+    return values
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write a recipe as YAML, so that a run folder says what made it."""
+    path.write_text(yaml.safe_dump(as_values(config), sort_keys=False), encoding="utf-8")
+
+

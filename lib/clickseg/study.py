@@ -1,0 +1,164 @@
+"""One study as every part of the project sees it: read, brought to one grid, normalized.
+
+This is the only pre-processing: training, command line, server and evaluation all start here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clickseg.geometry import Grid
+from clickseg.volume import (
+    ImageError,
+    Volume,
+    find_image,
+    read_label,
+    read_volume,
+    resample,
+    stem_of,
+)
+
+T2_FOLDER = "t2"
+LABEL_FOLDER = "labels/final"
+SMALLEST_OVERLAP = 0.2
+"""A T2 that covers less of the T1ce than this share is refused: it shows another place."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """T1ce and T2 of one case on the grid of the T1ce, in canonical order.
+
+    ``image`` is float32 ``(2, I, J, K)``: T1ce, then T2 (zeros without one), each normalized.
+    ``grid`` is the grid of the T1ce as stored; ``image`` lies on ``grid.canonical``.
+    """
+
+    case_id: str
+    image: NDArray[np.float32]
+    grid: Grid
+    t2_path: Path | None
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the pixels in memory."""
+        return self.image.nbytes
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where the files of one case are; ``t2`` and ``label`` may be missing."""
+
+    case_id: str
+    t1ce: Path
+    t2: Path | None
+    label: Path | None
+
+
+def find_case(t1ce: Path, label_folder: Path | None = None) -> Case:
+    """Find the companions of a T1ce: ``t2/<id>`` and ``labels/final/<id>`` beside it."""
+    case_id = stem_of(t1ce)
+    labels = t1ce.parent / LABEL_FOLDER if label_folder is None else label_folder
+    t2 = find_image(t1ce.parent / T2_FOLDER, case_id)
+    return Case(case_id, t1ce, t2, find_image(labels, case_id))
+
+
+def find_cases(studies: Path, label_folder: Path | None = None) -> list[Case]:
+    """List the cases of a studies folder, ordered by id.
+
+    Raises:
+        ImageError: if the folder is missing, or two images have the same id.
+    """
+    if not studies.is_dir():
+        raise ImageError(f"a folder of studies was wanted, but {studies} is none")
+    cases = [find_case(path, label_folder) for path in _images_in(studies)]
+    ids = [case.case_id for case in cases]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise ImageError(f"several images in {studies} have the same id: {', '.join(twice)}")
+    return sorted(cases, key=lambda case: case.case_id)
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_file() and re.fullmatch(r"[^.].*\.(nii|nii\.gz|nrrd)", path.name):
+            yield path
+
+
+def read_study(t1ce: Path, t2: Path | None = None) -> Study:
+    """Read a study.
+
+    Raises:
+        ImageError: if a file cannot be used, or the T2 lies elsewhere than the T1ce.
+    """
+    first = read_volume(t1ce)
+    grid = first.grid
+    image = np.zeros((2, *grid.canonical.shape), dtype=np.float32)
+    image[0] = grid.to_canonical(normalize(first.array, t1ce.name))
+    if t2 is not None:
+        image[1] = grid.to_canonical(_read_t2(t2, grid))
+    return Study(stem_of(t1ce), image, grid, t2)
+
+
+def read_case_label(case: Case, grid: Grid) -> NDArray[np.uint8]:
+    """Read the label of a case as canonical uint8 0/1.
+
+    Raises:
+        ImageError: if there is none, or it lies on another grid than the image.
+    """
+    if case.label is None:
+        raise ImageError(f"case {case.case_id} has no label in {LABEL_FOLDER}")
+    label = read_label(case.label)
+    check_same_grid(label, grid, case.label.name)
+    return np.ascontiguousarray(grid.to_canonical(label.array))
+
+
+def check_same_grid(label: Volume, grid: Grid, name: str) -> None:
+    """Refuse a mask that lies on another grid than its image.
+
+    Raises:
+        ImageError: with both grids.
+    """
+    if label.grid.shape != grid.shape or not np.allclose(
+        label.grid.affine, grid.affine, atol=1e-2
+    ):
+        raise ImageError(
+            f"{name} lies on another grid than its image: {label.grid.shape} at "
+            f"{label.grid.affine[:3].round(3).tolist()}, wanted {grid.shape} at "
+            f"{grid.affine[:3].round(3).tolist()}"
+        )
+
+
+def normalize(array: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """Bring the tissue of a sequence to mean 0 and standard deviation 1.
+
+    Tissue is what is brighter than a tenth of the 99th percentile. Background and values far out
+    are clipped to [-3, 8], so that a single hot voxel changes nothing.
+
+    Raises:
+        ImageError: if all voxels are alike.
+    """
+    sample = array[tuple(slice(None, None, max(1, n // 96)) for n in array.shape)]
+    bright = sample > sample.min() + 0.1 * (np.percentile(sample, 99) - sample.min())
+    tissue = sample[bright]
+    if tissue.size == 0 or tissue.std() == 0:
+        raise ImageError(f"{name} has no contrast: its voxels are all about {sample.mean():g}")
+    scale = np.float32(1 / tissue.std())
+    out = array * scale
+    out -= np.float32(tissue.mean() * scale)
+    return np.clip(out, -3, 8, out=out)
+
+
+def _read_t2(path: Path, grid: Grid) -> NDArray[np.float32]:
+    second = read_volume(path)
+    moved, overlap = resample(second, grid)
+    if overlap < SMALLEST_OVERLAP:
+        raise ImageError(
+            f"T2 {path.name} covers {overlap:.0%} of the T1ce, at least {SMALLEST_OVERLAP:.0%} "
+            "were wanted: do both show the same head in one frame of reference?"
+        )
+    return normalize(moved, f"T2 {path.name}")

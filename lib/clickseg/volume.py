@@ -1,0 +1,193 @@
+"""Read and write 3D images; refuse what is not one, with a sentence that says why.
+
+SimpleITK does the work: it is what 3D Slicer reads with, so where a NIfTI file holds two
+geometries (qform and sform) both see the same one. Formats: ``.nii``, ``.nii.gz``, ``.nrrd``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from clickseg.geometry import LPS_FROM_RAS, Grid
+
+EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
+"""The file name endings of images, in the order in which they are looked for."""
+
+MAX_VOXELS = 128 * 1024 * 1024
+"""Larger images are refused before their pixels are read: two such sequences take 1 GB."""
+
+
+class ImageError(ValueError):
+    """An image file is not what was wanted; the text says what was wanted and what came."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3D array ``(I, J, K)`` and the grid it lies on."""
+
+    array: NDArray[Any]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        """Check that the two belong together.
+
+        Raises:
+            ValueError: if their shapes differ.
+        """
+        if self.array.shape != self.grid.shape:
+            raise ValueError(f"array is {self.array.shape}, grid is {self.grid.shape}")
+
+
+def stem_of(path: Path) -> str:
+    """Return the file name without the image ending: the id of a case.
+
+    Raises:
+        ImageError: if the file does not end as an image does.
+    """
+    for extension in EXTENSIONS:
+        if path.name.endswith(extension):
+            return path.name[: -len(extension)]
+    raise ImageError(f"an image ends in one of {', '.join(EXTENSIONS)}; got {path.name!r}")
+
+
+def find_image(folder: Path, stem: str) -> Path | None:
+    """Return the image called ``stem`` in ``folder``, or None."""
+    candidates = (folder / f"{stem}{extension}" for extension in EXTENSIONS)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a 3D image as float32.
+
+    Raises:
+        ImageError: if the file is missing, empty, truncated or not an image, is not 3D, has
+            several components or too many voxels, no invertible affine, or values that are not
+            finite.
+    """
+    image = _read(path, sitk.sitkFloat32)
+    array = sitk.GetArrayFromImage(image).transpose()
+    flat = array.ravel("K")
+    # One pass without a temporary array; only an overflow of the sum needs the slow look.
+    if not np.isfinite(np.dot(flat, flat)) and not np.isfinite(flat).all():
+        raise ImageError(f"{path.name} holds values that are not finite (NaN or infinity)")
+    return Volume(array, _grid_of(image, path))
+
+
+def read_label(path: Path) -> Volume:
+    """Read a mask as uint8: 1 where the file is not zero.
+
+    Raises:
+        ImageError: as for ``read_volume``.
+    """
+    volume = read_volume(path)
+    return Volume((volume.array != 0).astype(np.uint8), volume.grid)
+
+
+def write_volume(path: Path, volume: Volume, compress: bool | None = None) -> Path:
+    """Write an image beside its place and move it there: no reader sees half a file.
+
+    Args:
+        path: where to; its ending chooses the format.
+        volume: the image. Its dtype is kept.
+        compress: None compresses as the format usually is: ``.nii.gz`` only.
+
+    Returns:
+        ``path``.
+    """
+    stem_of(path)
+    image = _image_of(volume)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = next(extension for extension in EXTENSIONS if path.name.endswith(extension))
+    handle, name = tempfile.mkstemp(suffix=suffix, prefix=".part-", dir=path.parent)
+    os.close(handle)
+    try:
+        sitk.WriteImage(image, name, suffix == ".nii.gz" if compress is None else compress)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return path
+
+
+def resample(volume: Volume, grid: Grid) -> tuple[NDArray[np.float32], float]:
+    """Bring an image onto another grid by physical coordinates, linearly; 0 outside of it.
+
+    Returns:
+        The image on ``grid``, and the share of the grid's voxels that the image covers.
+    """
+    if volume.grid == grid:
+        return volume.array.astype(np.float32, copy=False), 1.0
+    source = Volume(volume.array.astype(np.float32, copy=False), volume.grid)
+    moved = sitk.Resample(_image_of(source), _image_of_grid(grid), sitk.Transform(), sitk.sitkLinear)
+    steps = tuple(slice(None, None, max(1, n // 32)) for n in grid.shape)
+    ijk = np.stack(np.meshgrid(*(np.arange(n)[s] for n, s in zip(grid.shape, steps, strict=True)),
+                               indexing="ij"), -1).reshape(-1, 3)
+    to_source = np.linalg.inv(volume.grid.affine) @ grid.affine
+    source_ijk = ijk @ to_source[:3, :3].T + to_source[:3, 3]
+    inside = (source_ijk > -0.5) & (source_ijk < np.array(volume.grid.shape) - 0.5)
+    return sitk.GetArrayFromImage(moved).transpose(), float(inside.all(axis=1).mean())
+
+
+def _read(path: Path, pixel_type: int) -> sitk.Image:
+    """Read a file after a look at its header."""
+    stem_of(path)
+    if not path.is_file():
+        raise ImageError(f"there is no image {path.name}")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path.name} is an empty file, not an image")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        if len(size) > 3 and max(size[3:]) > 1 or len(size) < 3:
+            raise ImageError(f"{path.name} is {len(size)}D {size}, a 3D image was wanted")
+        if reader.GetNumberOfComponents() != 1:
+            count = reader.GetNumberOfComponents()
+            raise ImageError(f"{path.name} has {count} values a voxel, one was wanted")
+        if int(np.prod(size)) > MAX_VOXELS:
+            raise ImageError(f"{path.name} has {size} voxels, at most {MAX_VOXELS} are allowed")
+        if len(size) > 3:
+            reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
+        reader.SetOutputPixelType(pixel_type)
+        return reader.Execute()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ImageError(f"{path.name} cannot be read as an image: {reason}") from error
+
+
+def _grid_of(image: sitk.Image, path: Path) -> Grid:
+    spacing = np.array(image.GetSpacing())
+    lps = np.eye(4)
+    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * spacing
+    lps[:3, 3] = image.GetOrigin()
+    try:
+        return Grid(image.GetSize(), LPS_FROM_RAS @ lps)
+    except ValueError as error:
+        raise ImageError(f"{path.name}: {error}") from error
+
+
+def _image_of(volume: Volume) -> sitk.Image:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.transpose()))
+    _set_geometry(image, volume.grid)
+    return image
+
+
+def _image_of_grid(grid: Grid) -> sitk.Image:
+    image = sitk.Image(list(grid.shape), sitk.sitkUInt8)
+    _set_geometry(image, grid)
+    return image
+
+
+def _set_geometry(image: sitk.Image, grid: Grid) -> None:
+    lps = LPS_FROM_RAS @ grid.affine
+    image.SetSpacing(grid.spacing_mm.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetDirection((lps[:3, :3] / grid.spacing_mm).ravel().tolist())
