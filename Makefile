@@ -1,0 +1,58 @@
+# make install | serve | test | fix | bench | weights | sample-data
+
+HOST ?= 127.0.0.1
+PORT ?= 8000
+STUDIES ?= sample-data
+# Settings of the app as key=value, separated by spaces: make serve CONF="device=cuda preload=false"
+CONF ?=
+
+VENV = .venv
+BIN = $(VENV)/bin
+IS_RIGHT = import sys; sys.exit(sys.version_info[:2] != (3, 11))
+PYTHON ?= $(shell for name in python3.11 python3 python; do \
+	$$name -c '$(IS_RIGHT)' 2>/dev/null && echo $$name && break; done)
+SOURCES = lib apps/vs_clickseg/main.py apps/vs_clickseg/clickseg_app tests
+# The server's own subprocesses call a bare `python`.
+ON_PATH = PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.PHONY: install serve test check fix bench weights sample-data
+
+install: $(VENV)/installed  ## the environment alone
+
+$(VENV)/installed: requirements.lock requirements-server.lock pyproject.toml
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(IS_RIGHT)' || { echo "Python 3.11 is needed (MONAI\
+	 Label ends below 3.12, SciPy begins at 3.11); found: $(or $(PYTHON),none). Name one by\
+	 PYTHON=/path/to/python3.11." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-server.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What `monailabel start_server` runs; the launcher itself would split paths at spaces.
+serve: install  ## the server, on the sample data unless STUDIES= says otherwise
+	$(ON_PATH) MONAI_LABEL_TRACKING_ENABLED=false $(BIN)/python -m monailabel.main start_server \
+		--app apps/vs_clickseg --studies "$(STUDIES)" --host "$(HOST)" --port "$(PORT)" \
+		$(foreach pair,$(CONF),--conf $(subst =, ,$(pair)))
+
+test: install check  ## everything that CI runs
+	$(ON_PATH) $(BIN)/python -m pytest
+
+check: install  ## all of it but the tests
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy lib/clickseg apps/vs_clickseg/clickseg_app
+	PYTHONPATH=lib:apps/vs_clickseg $(BIN)/lint-imports
+
+fix: install  ## rewrite what can be rewritten
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: install  ## latencies of the server, of an echo task and of a whole-volume network
+	$(ON_PATH) $(BIN)/clickseg bench
+
+weights: install  ## train the networks anew: hours
+	$(BIN)/clickseg weights
+
+sample-data: install  ## make the six studies anew
+	$(BIN)/clickseg sample-data
