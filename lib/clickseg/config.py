@@ -118,7 +118,7 @@ class TwoStageConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class WholeVolumeConfig:
-    """Initial segmentation as published: one network on the shrunken volume (METHOD A1, A2)."""
+    """Initial segmentation as published: one network on the shrunken volume."""
 
     method: Literal["whole_volume"]
     size: Size3
@@ -151,15 +151,21 @@ class LocalConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class PasteConfig:
-    """Correction as published: 2D cuts, each pasted over what was there (METHOD A4 to A8)."""
+    """Correction as published: 2D cuts, each pasted over what was there.
+
+    ``depth`` is 1 for 2D cuts; more slices are for the networks that take them. ``errors``:
+    ``morphology`` dilates or erodes (published), ``deformation`` turns, scales, shifts and bends.
+    """
 
     method: Literal["paste"]
     cut: tuple[Count, Count]
+    depth: Count
     network: NetworkConfig
     loss: LossConfig
     fit: FitConfig
     fine_tune: FitConfig
-    border_distance: Positive
+    border_distance_mm: Positive
+    errors: Literal["morphology", "deformation"]
     unchanged: Share
 
 
