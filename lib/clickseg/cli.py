@@ -1,0 +1,37 @@
+"""The command ``clickseg``: which subcommands there are, and how their errors are told."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from clickseg.clicks import ClickError
+from clickseg.commands import train
+from clickseg.commands.phantom import phantom
+from clickseg.commands.segment import correct, segment
+from clickseg.config import ConfigError
+from clickseg.modelfile import ModelError
+from clickseg.volume import ImageError
+
+EXPECTED = (ClickError, ConfigError, ImageError, ModelError)
+"""What a user can mend: told in one sentence, without a traceback."""
+
+app = typer.Typer(
+    help="Outline vestibular schwannomas on T1ce + T2 MRI and mend the outline by clicks.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.command("phantom")(phantom)
+app.command("segment")(segment)
+app.command("correct")(correct)
+app.add_typer(train.app, name="train")
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one sentence and exit status 2."""
+    try:
+        app()
+    except EXPECTED as error:
+        typer.secho(f"clickseg: {error}", err=True, fg="red")
+        sys.exit(2)

@@ -1,0 +1,68 @@
+"""``clickseg segment`` and ``clickseg correct``: on files what the server does, by the same calls."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clickseg.clicks import ClickError, read_clicks
+from clickseg.engine import Engine, Segmentation
+from clickseg.geometry import Grid
+from clickseg.models import WEIGHTS, load_models
+from clickseg.study import check_same_grid, find_case
+from clickseg.volume import Volume, read_label, write_volume
+
+Image = Annotated[Path, typer.Argument(help="The T1ce; its T2 is found in t2/ beside it.")]
+T2 = Annotated[Path | None, typer.Option(help="The T2, if it is elsewhere.")]
+Out = Annotated[Path, typer.Option("--out", help="Where the mask goes: .nii.gz, .nii or .nrrd.")]
+ModelFolder = Annotated[Path, typer.Option("--models", help="Folder of both models.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Points = Annotated[list[str] | None, typer.Option(help="Voxel i,j,k of the T1ce; repeat it.")]
+
+
+def segment(
+    image: Image, out: Out, t2: T2 = None, models: ModelFolder = WEIGHTS, device: Device = "cpu"
+) -> None:
+    """Outline the tumor of one study; print the measurements as JSON."""
+    engine = Engine(load_models(models, device))
+    study = engine.study(image, t2 or find_case(image).t2)
+    _write(engine.initial(study), study.grid, out)
+
+
+def correct(
+    image: Image,
+    out: Out,
+    click: Points = None,
+    background: Points = None,
+    start: Annotated[
+        Path | None, typer.Option(help="The mask to mend; without it the initial outline.")
+    ] = None,
+    t2: T2 = None,
+    models: ModelFolder = WEIGHTS,
+    device: Device = "cpu",
+) -> None:
+    """Mend an outline around clicks; print the measurements as JSON."""
+    engine = Engine(load_models(models, device))
+    study = engine.study(image, t2 or find_case(image).t2)
+    clicks = read_clicks(_voxels(click), _voxels(background), study.grid)
+    mask = None
+    if start is not None:
+        label = read_label(start)
+        check_same_grid(label, study.grid, start.name)
+        mask = study.grid.to_canonical(label.array)
+    _write(engine.correct(study, clicks, mask), study.grid, out)
+
+
+def _voxels(points: list[str] | None) -> list[list[float]]:
+    try:
+        return [[float(part) for part in point.split(",")] for point in points or []]
+    except ValueError as error:
+        raise ClickError(f"a click is i,j,k in voxels, got {points}") from error
+
+
+def _write(segmentation: Segmentation, grid: Grid, out: Path) -> None:
+    write_volume(out, Volume(segmentation.label, grid))
+    typer.echo(json.dumps(segmentation.result, indent=1))

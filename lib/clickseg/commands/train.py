@@ -1,0 +1,58 @@
+"""``clickseg train``: from labelled studies to model files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from clickseg.config import load_config
+from clickseg.training.correction import train_correction
+from clickseg.training.initial import train_initial
+from clickseg.training.start import labelled_cases
+
+app = typer.Typer(help="Train the models of a recipe.", no_args_is_help=True)
+
+Studies = Annotated[Path, typer.Option(help="Folder of studies with labels/final.")]
+Recipe = Annotated[Path, typer.Option("--config", help="A recipe in configs/.")]
+Out = Annotated[Path, typer.Option(help="Run folder; a run that stopped goes on from there.")]
+Labels = Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)]
+
+
+@app.command("initial")
+def initial(
+    studies: Studies,
+    config: Recipe,
+    out: Out,
+    labels: Labels = None,
+    device: Device = "cpu",
+    threads: Threads = 0,
+) -> None:
+    """Train the network(s) of the initial outline."""
+    _set_up(threads)
+    train_initial(labelled_cases(studies, labels), load_config(config), out, device)
+
+
+@app.command("correction")
+def correction(
+    studies: Studies,
+    config: Recipe,
+    out: Out,
+    labels: Labels = None,
+    device: Device = "cpu",
+    threads: Threads = 0,
+) -> None:
+    """Train the network of the click correction, on simulated and on real errors."""
+    _set_up(threads)
+    train_correction(labelled_cases(studies, labels), load_config(config), out, device)
+
+
+def _set_up(threads: int) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if threads:
+        torch.set_num_threads(threads)

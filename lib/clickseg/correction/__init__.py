@@ -1,0 +1,6 @@
+"""Correction: a start mask and clicks in, the mended mask out."""
+
+from clickseg.correction.local import LocalCorrection
+from clickseg.correction.result import Correction
+
+__all__ = ["Correction", "LocalCorrection"]

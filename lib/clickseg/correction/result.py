@@ -1,0 +1,16 @@
+"""What a correction answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """A mended outline. ``mask`` is canonical uint8; ``uncertain_ijk`` where a click would tell most."""
+
+    mask: NDArray[np.uint8]
+    uncertain_ijk: tuple[int, int, int] | None

@@ -1,0 +1,117 @@
+"""A model on disk: weights beside a manifest that says what they are.
+
+``<name>.pt`` holds plain tensors, float16 to halve the size; ``<name>.json`` the recipe, data,
+seed, metrics and licence. Both are written beside their place and moved there, the manifest
+last: it names the hash of the weights, so a half-published pair is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from clickseg import __version__
+
+LICENSE = "Apache-2.0"
+
+
+class ModelError(ValueError):
+    """A model file is not what was wanted; the text says what was wanted and what came."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What weights are: ``recipe`` is the whole configuration that made them.
+
+    ``sha256`` is of the weights file; ``data`` says what they were trained on.
+    """
+
+    name: str
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    metrics: dict[str, float]
+    code_version: str = __version__
+    license: str = LICENSE
+    sha256: str = ""
+
+    @property
+    def short_hash(self) -> str:
+        """The first twelve digits of the hash: how a result names its model."""
+        return self.sha256[:12]
+
+
+def save_model(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest:
+    """Write weights and manifest; return the manifest with the hash in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        key: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
+        for key, value in network.state_dict().items()
+    }
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    values = asdict(manifest) | {"sha256": hashlib.sha256(content).hexdigest()}
+    _replace(folder / f"{manifest.name}.pt", content)
+    _replace(folder / f"{manifest.name}.json", (json.dumps(values, indent=1) + "\n").encode())
+    return Manifest(**values)
+
+
+def read_manifest(folder: Path, name: str) -> Manifest:
+    """Read the manifest of a model.
+
+    Raises:
+        ModelError: if it is missing or no manifest.
+    """
+    path = folder / f"{name}.json"
+    try:
+        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ModelError(f"no model {name!r} in {folder}: {path.name} is missing") from error
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ModelError(f"{path} is no manifest of a model: {error}") from error
+
+
+def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
+    """Load the weights a manifest names into a network; every key must fit.
+
+    Raises:
+        ModelError: if the file is missing, damaged or of another network.
+    """
+    path = folder / f"{manifest.name}.pt"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"no weights at {path}") from error
+    if hashlib.sha256(content).hexdigest() != manifest.sha256:
+        raise ModelError(f"{path} is not the file that {manifest.name}.json describes")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ModelError(f"{path} holds no weights: {error}") from error
+    wanted = network.state_dict()
+    for key in [*wanted, *state]:
+        if key not in wanted or key not in state or wanted[key].shape != state[key].shape:
+            came = tuple(state[key].shape) if key in state else "nothing"
+            want = tuple(wanted[key].shape) if key in wanted else "nothing"
+            raise ModelError(f"{path} is of another network: {key} is {came}, wanted {want}")
+    network.load_state_dict(
+        {key: value.to(wanted[key].dtype) for key, value in state.items()}, strict=True
+    )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    part = path.with_name(f".part-{path.name}")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

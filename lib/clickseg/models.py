@@ -1,0 +1,77 @@
+"""The pair of models that segments and corrects, as loaded from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clickseg.clicks import Clicks
+from clickseg.config import LocalConfig, TwoStageConfig, config_from
+from clickseg.correction import Correction, LocalCorrection
+from clickseg.correction.local import Memo
+from clickseg.initial import Initial, TwoStage
+from clickseg.initial.two_stage import TwoStageNetwork
+from clickseg.modelfile import ModelError, load_weights, read_manifest
+from clickseg.networks import build_network
+from clickseg.study import Study
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""The weights that come with the package: a demonstration, not for clinical use."""
+
+
+class CorrectionModel(Protocol):
+    """What mends a mask; ``radius_mm`` is how far a click may reach."""
+
+    radius_mm: float
+
+    def __call__(
+        self, study: Study, start: NDArray[np.uint8], clicks: Clicks, memo: Memo | None = None
+    ) -> Correction:
+        """Return the start mask, mended around the clicks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """An initial and a correction model. ``hashes`` names the weights of each."""
+
+    initial: Callable[[Study], Initial]
+    correction: CorrectionModel
+    hashes: dict[str, str]
+
+
+def load_models(folder: Path = WEIGHTS, device: str = "cpu") -> Models:
+    """Load both models of a folder.
+
+    Raises:
+        ModelError: if one is missing, damaged, or not of the recipe that its manifest states.
+    """
+    initial, first = load_initial(folder, device)
+    correction, second = load_correction(folder, device)
+    return Models(initial, correction, {"initial": first, "correction": second})
+
+
+def load_initial(folder: Path, device: str = "cpu") -> tuple[Callable[[Study], Initial], str]:
+    """Load the initial model of a folder, and the short hash of its weights."""
+    manifest = read_manifest(folder, "initial")
+    config = config_from(manifest.recipe).initial
+    if not isinstance(config, TwoStageConfig):
+        raise ModelError(f"no initial model is known by the method {config.method!r}")
+    network = TwoStageNetwork(config)
+    load_weights(folder, manifest, network)
+    return TwoStage(network.to(device), config), manifest.short_hash
+
+
+def load_correction(folder: Path, device: str = "cpu") -> tuple[CorrectionModel, str]:
+    """Load the correction model of a folder, and the short hash of its weights."""
+    manifest = read_manifest(folder, "correction")
+    config = config_from(manifest.recipe).correction
+    if not isinstance(config, LocalConfig):
+        raise ModelError(f"no correction model is known by the method {config.method!r}")
+    network = build_network(config.network.name, config.network.arguments)
+    load_weights(folder, manifest, network)
+    return LocalCorrection(network.to(device), config), manifest.short_hash

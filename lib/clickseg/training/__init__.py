@@ -1,0 +1,1 @@
+"""Training of both networks: one loop, one split, one preparation of the studies."""

@@ -1,0 +1,80 @@
+"""Random changes of training images, by MONAI's transforms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import set_track_meta
+from monai.transforms import (
+    Compose,
+    RandAdjustContrastd,
+    RandAffined,
+    RandBiasFieldd,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+)
+from torch import Tensor
+
+from clickseg.config import DropConfig
+
+IMAGE, LABEL = "image", "label"
+
+
+def augmentation(patch: tuple[int, int, int], shift_vox: tuple[int, int, int]) -> Compose:
+    """Return the transform from a region with its label to a patch of it.
+
+    Rotation is in the axial plane, whose voxels are square; the head is mirrored half of the time.
+
+    Args:
+        patch: size of the patch, in voxels.
+        shift_vox: how far its center may lie from the region's, in voxels.
+    """
+    set_track_meta(False)
+    return Compose(
+        [
+            RandAffined(
+                (IMAGE, LABEL),
+                prob=1.0,
+                rotate_range=(0.0, 0.0, 0.3),
+                scale_range=((-0.15, 0.15), (-0.15, 0.15), (-0.1, 0.1)),
+                shear_range=(0.05, 0.05, 0.0),
+                translate_range=shift_vox,
+                spatial_size=patch,
+                mode=("bilinear", "nearest"),
+                padding_mode="border",
+            ),
+            RandFlipd((IMAGE, LABEL), prob=0.5, spatial_axis=0),
+            RandScaleIntensityd(IMAGE, factors=0.25, prob=0.7, channel_wise=True),
+            RandShiftIntensityd(IMAGE, offsets=0.3, prob=0.7, channel_wise=True),
+            RandAdjustContrastd(IMAGE, prob=0.3, gamma=(0.7, 1.5)),
+            RandBiasFieldd(IMAGE, degree=2, coeff_range=(0.0, 0.15), prob=0.2),
+            RandGaussianNoised(IMAGE, prob=0.4, std=0.2),
+            RandGaussianSmoothd(
+                IMAGE, sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0), sigma_z=(0.1, 0.4), prob=0.2
+            ),
+        ]
+    )
+
+
+def augment(
+    transform: Compose, image: Tensor, label: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Apply a transform with a state of its own: same generator, same result."""
+    transform.set_random_state(int(rng.integers(2**31)))
+    out: Any = transform({IMAGE: image.float(), LABEL: label.float()})
+    return torch.as_tensor(out[IMAGE]), torch.as_tensor(out[LABEL])
+
+
+def drop_sequences(image: Tensor, config: DropConfig, rng: np.random.Generator) -> Tensor:
+    """Blank the T1ce, the T2 or none of a ``(2, I, J, K)`` image, as a study without it is."""
+    draw = rng.random()
+    if draw < config.t1ce:
+        image[0] = 0
+    elif draw < config.t1ce + config.t2:
+        image[1] = 0
+    return image

@@ -1,0 +1,266 @@
+"""Train the local correction: simulated and real errors, clicks in the loop, loss at every click."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clickseg.clicks import Click
+from clickseg.config import LocalConfig
+from clickseg.correction.fusion import PLATEAU
+from clickseg.correction.local import LocalCorrection, network_input
+from clickseg.cuts import Box
+from clickseg.geometry import Grid
+from clickseg.guidance import draw_clicks
+from clickseg.metrics import dice
+from clickseg.mistakes import mistaken
+from clickseg.reader import Robot, next_click
+from clickseg.study import Study
+from clickseg.training.augment import augment, augmentation, drop_sequences
+from clickseg.training.loop import Run, fit
+from clickseg.training.prepare import Prepared
+
+ROBOTS: tuple[Robot, ...] = ("center", "center", "jitter", "border")
+"""The simulated reader of an item is drawn from these."""
+
+NEEDLESS = 0.08
+"""Share of items whose first click is on a place that is right already: nothing should change."""
+
+HARM = 0.005
+"""A click after which Dice falls by more than this did harm."""
+
+TURNING_ROOM = 24, 24, 4
+"""How much more than the patch is cut out, so that it can be turned, in voxels."""
+
+Voxel = tuple[int, int, int]
+
+
+@dataclass
+class Item:
+    """One training patch as the loop goes on: its clicks so far, and the mask they made."""
+
+    image: Tensor
+    start: Tensor
+    label: NDArray[np.bool_]
+    current: NDArray[np.bool_]
+    robot: Robot
+    rounds: int
+    clicks: list[tuple[Voxel, bool]] = field(default_factory=list)
+    needless: bool = False
+
+
+def train_local(
+    network: nn.Module,
+    training: Sequence[Prepared],
+    validation: Sequence[Prepared],
+    real: Mapping[str, Tensor],
+    config: LocalConfig,
+    run: Run,
+) -> None:
+    """Train a correction network in place."""
+    patch = _patch_size(config)
+    transform = augmentation(patch, (6, 6, 2))
+    tumors = [case for case in training if case.has_tumor]
+
+    def draw(rng: np.random.Generator) -> list[Item]:
+        return [_item(tumors, real, config, transform, patch, rng) for _ in range(config.fit.batch)]
+
+    def loss_of(net: nn.Module, items: list[Item]) -> Tensor:
+        rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
+        losses = [
+            loss
+            for turn in range(config.clicks)
+            if (loss := _turn(net, [item for item in items if turn < item.rounds], config, run, rng))
+            is not None
+        ]
+        if not losses:  # every start mask was perfect: nothing to learn from this batch
+            return sum(parameter.sum() * 0 for parameter in net.parameters())  # type: ignore[return-value]
+        return torch.stack(losses).mean()
+
+    def validate(net: nn.Module) -> float:
+        scores = click_scores(LocalCorrection(net, config), validation, real, config, clicks=3)
+        return 1 - scores.get("dice_after_3", 0.0)
+
+    fit(network, config.fit, run, draw, loss_of, validate if validation else None)
+
+
+def click_scores(
+    correction: LocalCorrection,
+    cases: Sequence[Prepared],
+    real: Mapping[str, Tensor],
+    config: LocalConfig,
+    clicks: int,
+) -> dict[str, float]:
+    """Return the mean Dice after 0, 1, ... clicks of the central reader, and the harm rate."""
+    curves, harms = [], []
+    for case in cases:
+        if case.case_id not in real or not case.has_tumor:
+            continue
+        study = region_study(case, config)
+        label, start = case.region_label[0].numpy(), real[case.case_id][0].numpy()
+        curve, mask, made = [dice(start, label)], start, []
+        for _ in range(clicks):
+            found = next_click(label, mask, config.spacing_mm, [click.voxel(study.grid) for click in made])
+            if found is not None:
+                made.append(Click.at(found[0], found[1], study.grid))
+                mask = correction(study, start, tuple(made)).mask
+                harms.append(dice(mask, label) < curve[-1] - HARM)
+            curve.append(dice(mask, label))
+        curves.append(curve)
+    if not curves:
+        return {}
+    means = np.mean(curves, axis=0)
+    scores = {f"dice_after_{n}": round(float(value), 4) for n, value in enumerate(means)}
+    return scores | {"harm_rate": round(float(np.mean(harms)), 4) if harms else 0.0}
+
+
+def region_study(case: Prepared, config: LocalConfig) -> Study:
+    """Return the prepared region of a case as a study of its own."""
+    grid = Grid(tuple(case.region.shape[1:]), np.diag([*config.spacing_mm, 1.0]))  # type: ignore[arg-type]
+    return Study(case.case_id, case.region.float().numpy(), grid, None)
+
+
+def _patch_size(config: LocalConfig) -> Voxel:
+    """Return a patch that holds a cut around any click within reach of its center."""
+    i, j, k = (
+        size + int(2 * np.ceil(config.visible_mm / spacing / 2))
+        for size, spacing in zip(config.cut, config.spacing_mm, strict=True)
+    )
+    return i, j, k
+
+
+def _item(
+    cases: Sequence[Prepared],
+    real: Mapping[str, Tensor],
+    config: LocalConfig,
+    transform: Compose,
+    patch: Voxel,
+    rng: np.random.Generator,
+) -> Item:
+    case = cases[rng.integers(len(cases))]
+    label = case.region_label[0].numpy()
+    if case.case_id in real and rng.random() < config.real:
+        start = real[case.case_id][0].numpy()
+    else:
+        start = np.asarray(mistaken(label, config.spacing_mm, rng)).astype(np.uint8)
+    wrong = np.argwhere(label != start)
+    center = wrong[rng.integers(len(wrong))] if len(wrong) else np.argwhere(label).mean(0)
+    size = tuple(a + b for a, b in zip(patch, TURNING_ROOM, strict=True))
+    box = Box(tuple(np.rint(center).tolist()), (1.0, 1.0, 1.0), size)  # type: ignore[arg-type]
+    masks = torch.from_numpy(np.stack([label, start]))
+    image, both = augment(transform, box.take(case.region), box.take(masks), rng)
+    both = both > 0.5
+    robot = ROBOTS[rng.integers(len(ROBOTS))]
+    rounds = int(rng.integers(1, config.clicks + 1))
+    item = Item(
+        drop_sequences(image, config.drop, rng), both[1:].float(),
+        both[0].numpy(), both[1].numpy().copy(), robot, rounds,
+    )  # fmt: skip
+    if rng.random() < NEEDLESS:
+        _click_needlessly(item, rng)
+    return item
+
+
+def _click_needlessly(item: Item, rng: np.random.Generator) -> None:
+    """Add a click where the start mask is right already."""
+    middle = tuple(slice(n // 4, n - n // 4) for n in item.label.shape)
+    kind = bool(rng.random() < 0.5)
+    right = (item.label == item.current) & (item.label == kind)
+    places = np.argwhere(right[middle])
+    if len(places):
+        i, j, k = (places[rng.integers(len(places))] + [part.start for part in middle]).tolist()
+        item.clicks.append(((i, j, k), kind))
+        item.needless = True
+
+
+def _turn(
+    net: nn.Module, items: list[Item], config: LocalConfig, run: Run, rng: np.random.Generator
+) -> Tensor | None:
+    """Let the reader click once in each item, correct, and return the loss."""
+    turns = [(item, center) for item in items if (center := _click(item, config, rng)) is not None]
+    if not turns:
+        return None
+    cuts, labels, weights, boxes = [], [], [], []
+    for item, center in turns:
+        box = Box(tuple(map(float, center)), (1.0, 1.0, 1.0), config.cut)  # type: ignore[arg-type]
+        voxels = np.array([voxel for voxel, _ in item.clicks])
+        kinds = np.array([kind for _, kind in item.clicks])
+        seen = _distance_mm(voxels - center, config) <= config.visible_mm
+        points = voxels[seen] - center + np.array(config.cut) // 2
+        guidance = draw_clicks(points, kinds[seen], config.cut, config.spacing_mm, config.guidance_mm)
+        cuts.append(network_input(box.take(item.image), box.take(item.start), torch.from_numpy(guidance)))
+        labels.append(box.take(torch.from_numpy(item.label)[None].float()))
+        weights.append(_ball(config))
+        boxes.append(box)
+    logits = net(torch.stack(cuts).to(run.device)).float()
+    loss = ball_loss(logits, torch.stack(labels).to(logits), torch.stack(weights).to(logits))
+    for (item, _), box, out in zip(turns, boxes, logits.detach().cpu(), strict=True):
+        where, pred = box.put_back((out > 0).float(), item.label.shape)  # type: ignore[arg-type]
+        _, near = box.put_back(_ball(config), item.label.shape)  # type: ignore[arg-type]
+        inner = (near[0] > 0.5).numpy()
+        item.current[where][inner] = (pred[0] > 0.5).numpy()[inner]
+        for voxel, kind in item.clicks:
+            item.current[voxel] = kind
+    return loss
+
+
+def _click(item: Item, config: LocalConfig, rng: np.random.Generator) -> NDArray[np.int64] | None:
+    """Add the reader's next click; return the click around which to cut, which sees it.
+
+    In use every click is passed again when one near it is added, so now and then the cut is
+    around an earlier click.
+    """
+    if item.needless:
+        item.needless = False
+    else:
+        clicked = [voxel for voxel, _ in item.clicks]
+        found = next_click(item.label, item.current, config.spacing_mm, clicked, item.robot, rng)
+        if found is None:
+            return None
+        item.clicks.append(found)
+    last = np.array(item.clicks[-1][0])
+    near = [
+        np.array(voxel)
+        for voxel, _ in item.clicks[:-1]
+        if _distance_mm(np.array(voxel) - last, config) <= config.visible_mm
+    ]
+    if near and rng.random() < 0.4:
+        return near[rng.integers(len(near))]
+    return last
+
+
+def ball_loss(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """Return weighted cross-entropy plus weighted soft Dice (METHOD A5), over what may change.
+
+    Args:
+        logits: ``(B, 1, I, J, K)``.
+        label: 0/1, same shape.
+        weight: how much each voxel counts, same shape.
+    """
+    entropy = functional.binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
+    prob = torch.sigmoid(logits)
+    axes = (1, 2, 3, 4)
+    both, total = (prob * label * weight).sum(axes), ((prob + label) * weight).sum(axes)
+    return entropy / weight.sum() + (1 - (2 * both + 1) / (total + 1)).mean()
+
+
+def _ball(config: LocalConfig) -> Tensor:
+    """Return ``(1, *cut)``: 1 near the center, falling to 0 at the reach, as the fusion trusts."""
+    offsets: Any = np.indices(config.cut) - np.array(config.cut)[:, None, None, None] // 2
+    distance_mm = np.sqrt(
+        sum((o * s) ** 2 for o, s in zip(offsets, config.spacing_mm, strict=True))
+    )
+    trust = np.clip((1 - distance_mm / config.reach_mm) / (1 - PLATEAU), 0, 1)
+    return torch.from_numpy(trust).float()[None]
+
+
+def _distance_mm(offsets: NDArray[Any], config: LocalConfig) -> Any:
+    return np.linalg.norm(offsets * np.array(config.spacing_mm), axis=-1)

@@ -1,0 +1,161 @@
+"""The training loop, one for all networks: resumable, seeded, watched.
+
+ignite runs it. What a step sees depends on (seed, epoch, step) alone, and a checkpoint is
+written after each epoch, so a run that was killed goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import EpochOutputStore, ProgressBar, TensorboardLogger
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from clickseg.config import FitConfig
+
+logger = logging.getLogger(__name__)
+
+Batch = TypeVar("Batch")
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training happens and what it is called."""
+
+    folder: Path
+    name: str
+    seed: int
+    device: str = "cpu"
+
+
+def fit(
+    network: Network,
+    config: FitConfig,
+    run: Run,
+    draw: Callable[[np.random.Generator], Batch],
+    loss_of: Callable[[Network, Batch], Tensor],
+    validate: Callable[[Network], float] | None = None,
+) -> Network:
+    """Train a network and return it, in evaluation mode.
+
+    Args:
+        network: what to train; changed in place.
+        config: how long and how fast.
+        run: where its checkpoint and TensorBoard log go.
+        draw: makes a batch from a generator that is seeded by epoch and step.
+        loss_of: the loss of a batch.
+        validate: a number per epoch, lower is better; logged, and used by ``plateau``.
+    """
+    network.to(run.device).train()
+    optimizer = _optimizer(network, config)
+    scheduler = _scheduler(optimizer, config)
+    average = (
+        AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)
+        if config.average
+        else None
+    )
+    device_type = torch.device(run.device).type
+
+    def step(engine: Engine, number: int) -> float:
+        network.train()
+        rng = np.random.default_rng([run.seed, engine.state.epoch, number])
+        torch.manual_seed(int(rng.integers(2**31)))
+        batch = draw(rng)
+        with torch.autocast(device_type, torch.bfloat16, enabled=config.bfloat16):
+            loss = loss_of(network, batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), 12.0)
+        optimizer.step()
+        if average is not None:
+            average.update_parameters(network)
+        if config.schedule == "poly":
+            scheduler.step()  # type: ignore[call-arg]
+        return float(loss.detach())
+
+    trainer = Engine(step)
+    parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    if average is not None:
+        parts["average"] = average
+    checkpoint = run.folder / f"{run.name}.checkpoint.pt"
+    done = _resume(checkpoint, parts, run)
+    losses = EpochOutputStore()
+    losses.attach(trainer, "losses")
+    started = time.monotonic()
+
+    @trainer.on(Events.STARTED)
+    def _start_after_the_checkpoint(engine: Engine) -> None:
+        engine.state.epoch = done
+        engine.state.iteration = done * config.steps_per_epoch
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def _close_epoch(engine: Engine) -> None:
+        loss = float(np.mean(engine.state.losses))  # type: ignore[attr-defined]
+        kept: Any = network if average is None else average.module
+        value = loss if validate is None else validate(kept.eval())
+        engine.state.metrics = {"loss": loss, "validation": value}
+        if config.schedule == "plateau":
+            scheduler.step(value)
+        seconds = time.monotonic() - started
+        logger.info(
+            "%s epoch %d/%d: loss %.4f, validation %.4f, %.0f s",
+            *(run.name, engine.state.epoch, config.epochs, loss, value, seconds),
+        )
+        _save(checkpoint, parts, engine.state.epoch)
+
+    ProgressBar(desc=run.name, persist=True).attach(trainer, output_transform=lambda loss: {"loss": loss})
+    if done < config.epochs:
+        with TensorboardLogger(log_dir=str(run.folder / "log" / run.name)) as board:
+            board.attach_output_handler(
+                trainer, Events.EPOCH_COMPLETED, tag=run.name, metric_names=["loss", "validation"]
+            )
+            trainer.run(range(config.steps_per_epoch), max_epochs=config.epochs)
+    if average is not None:
+        network.load_state_dict(average.module.state_dict())
+    return network.eval()
+
+
+def _optimizer(network: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), config.rate)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(network.parameters(), config.rate, weight_decay=1e-4)
+    return torch.optim.SGD(
+        network.parameters(), config.rate, momentum=0.99, nesterov=True, weight_decay=3e-5
+    )
+
+
+def _scheduler(optimizer: torch.optim.Optimizer, config: FitConfig) -> Any:
+    if config.schedule == "plateau":
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=5)
+    steps = config.epochs * config.steps_per_epoch
+    return torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
+
+
+def _save(path: Path, parts: dict[str, Any], epoch: int) -> None:
+    part = path.with_name(f".part-{path.name}")
+    torch.save({"epoch": epoch} | {key: value.state_dict() for key, value in parts.items()}, part)
+    os.replace(part, path)
+
+
+def _resume(path: Path, parts: dict[str, Any], run: Run) -> int:
+    """Load a checkpoint if there is one; return how many epochs are done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        return 0
+    saved = torch.load(path, map_location=run.device, weights_only=True)
+    for key, value in parts.items():
+        value.load_state_dict(saved[key])
+    logger.info("%s goes on after epoch %d", run.name, saved["epoch"])
+    return int(saved["epoch"])

@@ -1,0 +1,108 @@
+"""From a folder of labelled studies to a model file: what ``clickseg train`` does."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clickseg import __version__
+from clickseg.config import Config, as_values, save_config
+from clickseg.metrics import dice
+from clickseg.modelfile import Manifest, save_model
+from clickseg.study import Case, find_cases, read_case_label, read_study
+from clickseg.training.split import Split, read_split, split_cases, write_split
+from clickseg.volume import ImageError
+
+logger = logging.getLogger(__name__)
+
+
+def labelled_cases(studies: Path, labels: Path | None = None) -> list[Case]:
+    """List the cases of a folder that have a label.
+
+    Raises:
+        ImageError: if there is none.
+    """
+    cases = [case for case in find_cases(studies, labels) if case.label is not None]
+    if not cases:
+        raise ImageError(f"no study in {studies} has a label to train on")
+    return cases
+
+
+def begin(cases: Sequence[Case], config: Config, out: Path) -> Split:
+    """Make the run folder: recipe and split are on disk before anything else happens.
+
+    A split that is there already is kept, so that a resumed run never mixes its sides.
+
+    Raises:
+        ValueError: if the split in the folder is of other cases.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    save_config(config, out / "config.yaml")
+    path = out / "split.json"
+    ids = [case.case_id for case in cases]
+    if path.is_file():
+        split = read_split(path)
+        if {*split.training, *split.validation} != set(ids):
+            raise ValueError(f"{path} divides other cases than those given; use another --out")
+        return split
+    split = split_cases(ids, config.split, config.seed)
+    write_split(split, path)
+    logger.info("%d cases train, %d validate", len(split.training), len(split.validation))
+    return split
+
+
+def select(cases: Sequence[Case], ids: Sequence[str]) -> list[Case]:
+    """Return the cases with the given ids."""
+    wanted = set(ids)
+    return [case for case in cases if case.case_id in wanted]
+
+
+def finish(
+    name: str,
+    network: torch.nn.Module,
+    config: Config,
+    split: Split,
+    out: Path,
+    metrics: dict[str, float],
+    started: float,
+) -> Manifest:
+    """Write the model, with a manifest that says how it came to be."""
+    data: dict[str, Any] = {
+        "training": list(split.training),
+        "validation": list(split.validation),
+        "seed": config.seed,
+        "minutes": round((time.time() - started) / 60, 1),
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+    }
+    manifest = save_model(
+        out, network, Manifest(name, as_values(config), data, metrics, __version__)
+    )
+    logger.info("%s is written to %s: %s", name, out, metrics)
+    return manifest
+
+
+def initial_metrics(initial: Any, cases: Sequence[Case]) -> dict[str, float]:
+    """Return the Dice of an initial model on whole studies, and its latency."""
+    scores, seconds = [], []
+    for case in cases:
+        study = read_study(case.t1ce, case.t2)
+        begun = time.perf_counter()
+        mask = initial(study).mask
+        seconds.append(time.perf_counter() - begun)
+        scores.append(dice(mask, read_case_label(case, study.grid)))
+    if not scores:
+        return {}
+    return {
+        "validation_dice": round(float(np.mean(scores)), 4),
+        "validation_dice_lowest": round(float(np.min(scores)), 4),
+        "validation_studies": float(len(scores)),
+        "seconds_a_study": round(float(np.mean(seconds)), 2),
+    }

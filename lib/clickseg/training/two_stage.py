@@ -1,0 +1,164 @@
+"""Train the two networks of the initial segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+
+from clickseg.config import FitConfig, TwoStageConfig
+from clickseg.initial.two_stage import TwoStageNetwork, locate_prob, segment_prob
+from clickseg.training.augment import augment, augmentation, drop_sequences
+from clickseg.training.loop import Run, fit
+from clickseg.training.prepare import Prepared
+
+Pair = tuple[Tensor, Tensor]
+
+REGION_MARGIN = (48, 48, 12)
+"""How much larger than the patch a prepared region is, in voxels: room to shift and turn."""
+
+
+def region_size(config: TwoStageConfig) -> tuple[int, int, int]:
+    """Return the size of the regions to prepare, in fine voxels."""
+    i, j, k = (a + b for a, b in zip(config.segment.patch, REGION_MARGIN, strict=True))
+    return i, j, k
+
+
+def train_two_stage(
+    training: Sequence[Prepared], validation: Sequence[Prepared], config: TwoStageConfig, run: Run
+) -> TwoStageNetwork:
+    """Train both networks, one after the other, and return them."""
+    network = TwoStageNetwork(config)
+    train_locate(network.locate, training, validation, config, run)
+    train_segment(network.segment, training, validation, config, run, config.segment.fit)
+    return network
+
+
+def train_locate(
+    network: nn.Module,
+    training: Sequence[Prepared],
+    validation: Sequence[Prepared],
+    config: TwoStageConfig,
+    run: Run,
+) -> None:
+    """Train the coarse network on random boxes of whole volumes, half of them with tumor."""
+    patch = config.locate.patch
+    transform = augmentation(patch, (4, 4, 3))
+    loss = DiceCELoss(sigmoid=True, batch=True)
+
+    def draw(rng: np.random.Generator) -> Pair:
+        return _batch(_coarse_item(training, patch, config, transform, rng) for _ in range(config.locate.fit.batch))
+
+    def loss_of(net: nn.Module, batch: Pair) -> Tensor:
+        return _deep_loss(loss, net(batch[0].to(run.device)), batch[1].to(run.device))
+
+    def validate(net: nn.Module) -> float:
+        """Share of validation tumors that the network's maximum misses."""
+        missed = 0
+        for case in validation:
+            with torch.inference_mode():
+                prob = locate_prob(net, case.coarse.float().to(run.device), patch)
+            near = torch.nn.functional.max_pool3d(case.coarse_label[None].float(), 3, 1, 1)[0, 0]
+            missed += int(near.flatten()[int(prob.argmax())] == 0)
+        return missed / max(1, len(validation))
+
+    _fit(network, config.locate.fit, run, "locate", draw, loss_of, validate if validation else None)
+
+
+def train_segment(
+    network: nn.Module,
+    training: Sequence[Prepared],
+    validation: Sequence[Prepared],
+    config: TwoStageConfig,
+    run: Run,
+    fit_config: FitConfig,
+    name: str = "segment",
+) -> None:
+    """Train the fine network on regions around tumors, a sixth of them without one."""
+    patch = config.segment.patch
+    transform = augmentation(patch, (20, 20, 5))
+    loss = DiceCELoss(sigmoid=True, batch=True)
+
+    def draw(rng: np.random.Generator) -> Pair:
+        return _batch(_fine_item(training, config, transform, rng) for _ in range(fit_config.batch))
+
+    def loss_of(net: nn.Module, batch: Pair) -> Tensor:
+        return _deep_loss(loss, net(batch[0].to(run.device)), batch[1].to(run.device))
+
+    def validate(net: nn.Module) -> float:
+        """1 - mean Dice on validation tumors, placed by the label."""
+        scores = [region_dice(net, case, config, run.device) for case in validation]
+        return 1 - float(np.mean(scores))
+
+    _fit(network, fit_config, run, name, draw, loss_of, validate if validation else None)
+
+
+@torch.inference_mode()
+def region_pred(network: nn.Module, case: Prepared, config: TwoStageConfig, device: str) -> Tensor:
+    """Return the 0/1 prediction ``(1, I, J, K)`` in the prepared region of a case."""
+    prob = segment_prob(network, case.region.float().to(device), config.segment.patch, False)
+    return (prob > 0.5).byte().cpu()
+
+
+def region_dice(network: nn.Module, case: Prepared, config: TwoStageConfig, device: str) -> float:
+    """Return the Dice of ``region_pred``; 1 where label and prediction are both empty."""
+    pred, label = region_pred(network, case, config, device).bool(), case.region_label.bool()
+    total = int(pred.sum() + label.sum())
+    return 2 * int((pred & label).sum()) / total if total else 1.0
+
+
+def _fit(network: nn.Module, fit_config: FitConfig, run: Run, name: str, *functions: Any) -> None:
+    fit(network, fit_config, Run(run.folder, name, run.seed, run.device), *functions)
+
+
+def _batch(items: Any) -> Pair:
+    images, labels = zip(*items, strict=True)
+    return torch.stack(images), torch.stack(labels)
+
+
+def _fine_item(
+    cases: Sequence[Prepared], config: TwoStageConfig, transform: Any, rng: np.random.Generator
+) -> Pair:
+    case = cases[rng.integers(len(cases))]
+    region, label = case.region, case.region_label
+    if case.empty and rng.random() < 1 / 6:
+        region = case.empty[rng.integers(len(case.empty))]
+        label = torch.zeros((1, *region.shape[1:]), dtype=torch.uint8)
+    image, label_patch = augment(transform, region, label, rng)
+    return drop_sequences(image, config.drop, rng), label_patch
+
+
+def _coarse_item(
+    cases: Sequence[Prepared],
+    patch: tuple[int, int, int],
+    config: TwoStageConfig,
+    transform: Any,
+    rng: np.random.Generator,
+) -> Pair:
+    case = cases[rng.integers(len(cases))]
+    shape = np.array(case.coarse.shape[1:])
+    tumor = torch.nonzero(case.coarse_label[0]).numpy()
+    size = np.array([n + n // 4 for n in patch])
+    if len(tumor) and rng.random() < 0.5:
+        center = tumor[rng.integers(len(tumor))] + rng.integers(-size // 4, size // 4 + 1)
+    else:
+        center = rng.integers(0, shape)
+    start = np.clip(center - size // 2, 0, np.maximum(shape - size, 0))
+    where = (slice(None), *(slice(a, a + n) for a, n in zip(start, size, strict=True)))
+    image, label = augment(transform, case.coarse[where], case.coarse_label[where], rng)
+    return drop_sequences(image, config.drop, rng), label
+
+
+def _deep_loss(loss: nn.Module, logits: Tensor, label: Tensor) -> Tensor:
+    """Return the loss; with deep supervision (``(B, H, C, ...)``) heads weigh 1, 1/2, 1/4, ..."""
+    if logits.ndim == label.ndim:
+        value: Tensor = loss(logits.float(), label)
+        return value
+    heads = logits.unbind(1)
+    weights = [0.5**index for index in range(len(heads))]
+    terms = [w * loss(head.float(), label) for w, head in zip(weights, heads, strict=True)]
+    return torch.stack(terms).sum() / sum(weights)
