@@ -1,0 +1,66 @@
+"""Write phantom studies to a folder, laid out as the app reads it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clickseg.phantom.contours import Outlines
+from clickseg.phantom.fields import generator
+from clickseg.phantom.make import T2_KINDS, make_phantom
+from clickseg.phantom.scanner import MIXED
+from clickseg.volume import write_volume
+
+T2_FOLDER = "t2"
+
+__all__ = ["T2_FOLDER", "T2_KINDS", "Order", "write_phantom"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One study that is to be written, and where."""
+
+    out: Path
+    labels: Path | None
+    """Folder for the outline; None writes none."""
+    seed: int
+    index: int
+    outlines: Outlines | None = None
+    grid: str = MIXED
+    t2_kind: str | None = None
+    without_t2: float = 0.0
+    """Share of studies that get no T2."""
+
+    @property
+    def case_id(self) -> str:
+        """The id of the study."""
+        return self.outlines.case_id if self.outlines else f"phantom-{self.index:04d}"
+
+    @property
+    def has_t2(self) -> bool:
+        """Whether this study gets a T2: drawn from the seed, so that it stays the same."""
+        name = self.outlines.subject if self.outlines else self.index
+        return bool(generator(self.seed, name, "t2").random() >= self.without_t2)
+
+    def paths(self) -> tuple[Path, Path | None, Path | None]:
+        """Return where T1ce, T2 and outline go; None where there is none."""
+        name = f"{self.case_id}.nii.gz"
+        t2 = self.out / T2_FOLDER / name if self.has_t2 else None
+        return self.out / name, t2, self.labels / name if self.labels else None
+
+    def is_complete(self) -> bool:
+        """Tell whether all files are there."""
+        return all(path is None or path.is_file() for path in self.paths())
+
+
+def write_phantom(order: Order) -> float:
+    """Make and write one study; return the volume of its outline in ml.
+
+    The T1ce comes last: a reader that sees it finds the other files too.
+    """
+    phantom = make_phantom(order.seed, order.index, order.grid, order.outlines, order.t2_kind)
+    t1ce, t2, label = order.paths()
+    if t2 is not None:
+        write_volume(t2, phantom.t2)
+    if label is not None:
+        write_volume(label, phantom.label)
+    write_volume(t1ce, phantom.t1ce)
+    return phantom.volume_ml
