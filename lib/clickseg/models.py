@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickseg.clicks import Clicks
-from clickseg.config import LocalConfig, TwoStageConfig, config_from
-from clickseg.correction import Correction, LocalCorrection
+from clickseg.config import PasteConfig, TwoStageConfig, config_from
+from clickseg.correction import Correction, LocalCorrection, PasteCorrection
 from clickseg.correction.local import Memo
-from clickseg.initial import Initial, TwoStage
+from clickseg.initial import Initial, TwoStage, WholeVolume
 from clickseg.initial.two_stage import TwoStageNetwork
-from clickseg.modelfile import ModelError, load_weights, read_manifest
+from clickseg.modelfile import load_weights, read_manifest
 from clickseg.networks import build_network
 from clickseg.study import Study
 
@@ -25,9 +25,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 class CorrectionModel(Protocol):
-    """What mends a mask; ``radius_mm`` is how far a click may reach."""
-
-    radius_mm: float
+    """What mends a mask."""
 
     def __call__(
         self, study: Study, start: NDArray[np.uint8], clicks: Clicks, memo: Memo | None = None
@@ -59,19 +57,21 @@ def load_initial(folder: Path, device: str = "cpu") -> tuple[Callable[[Study], I
     """Load the initial model of a folder, and the short hash of its weights."""
     manifest = read_manifest(folder, "initial")
     config = config_from(manifest.recipe).initial
-    if not isinstance(config, TwoStageConfig):
-        raise ModelError(f"no initial model is known by the method {config.method!r}")
-    network = TwoStageNetwork(config)
+    if isinstance(config, TwoStageConfig):
+        pair = TwoStageNetwork(config)
+        load_weights(folder, manifest, pair)
+        return TwoStage(pair.to(device), config), manifest.short_hash
+    network = build_network(config.network.name, config.network.arguments)
     load_weights(folder, manifest, network)
-    return TwoStage(network.to(device), config), manifest.short_hash
+    return WholeVolume(network.to(device), config), manifest.short_hash
 
 
 def load_correction(folder: Path, device: str = "cpu") -> tuple[CorrectionModel, str]:
     """Load the correction model of a folder, and the short hash of its weights."""
     manifest = read_manifest(folder, "correction")
     config = config_from(manifest.recipe).correction
-    if not isinstance(config, LocalConfig):
-        raise ModelError(f"no correction model is known by the method {config.method!r}")
     network = build_network(config.network.name, config.network.arguments)
     load_weights(folder, manifest, network)
+    if isinstance(config, PasteConfig):
+        return PasteCorrection(network.to(device), config), manifest.short_hash
     return LocalCorrection(network.to(device), config), manifest.short_hash

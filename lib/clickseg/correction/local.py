@@ -79,7 +79,8 @@ class LocalCorrection:
             passes.append(memo[key])
         mask, logits, box = fuse(start, passes, self.config.reach_mm)
         pin(mask, voxels, is_foreground)
-        return Correction(mask, most_uncertain(expit(logits), box, grid.spacing_mm))
+        uncertain_ijk = most_uncertain(expit(logits), box, grid.spacing_mm)
+        return Correction(mask, uncertain_ijk, self.radius_mm)
 
     def _seen(
         self, index: int, voxels: NDArray[np.int64], spacing_mm: NDArray[np.float64]
@@ -103,9 +104,9 @@ class LocalCorrection:
         guidance = draw_clicks(
             points, is_foreground, config.cut, config.spacing_mm, config.guidance_mm
         )
-        cut = network_input(
-            box.take(image), take_mask(box, start), torch.from_numpy(guidance)
-        ).to(device)
+        cut = network_input(box.take(image), take_mask(box, start), torch.from_numpy(guidance)).to(
+            device
+        )
         logits = self.network(cut[None])[0].float().cpu()
         where, values = box.put_back(logits, start.shape)  # type: ignore[arg-type]
         native = values[0].numpy()

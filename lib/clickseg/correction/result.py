@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """A mended outline. ``mask`` is canonical uint8; ``uncertain_ijk`` where a click would tell most."""
+    """A mended outline.
+
+    ``mask`` is canonical uint8; ``uncertain_ijk`` where a click would tell most; ``radius_mm`` how
+    far from a click the mask may differ from what it would be without that click.
+    """
 
     mask: NDArray[np.uint8]
     uncertain_ijk: tuple[int, int, int] | None
+    radius_mm: float

@@ -2,5 +2,6 @@
 
 from clickseg.initial.result import Initial
 from clickseg.initial.two_stage import TwoStage
+from clickseg.initial.whole_volume import WholeVolume
 
-__all__ = ["Initial", "TwoStage"]
+__all__ = ["Initial", "TwoStage", "WholeVolume"]

@@ -39,7 +39,8 @@ class WholeVolume:
     def __call__(self, study: Study) -> Initial:
         """Return the initial outline of a study: all voxels above one half."""
         device = next(self.network.parameters()).device
-        image = shrunken(study.image, self.config.size[:2]).to(device)
+        limits = intensity_range(study.image)
+        image = shrunken(torch.from_numpy(study.image), limits, self.config.size[:2]).to(device)
         prob = whole_prob(self.network, image, self.config.size).cpu()
         grid = study.grid.canonical
         full = resize_in_plane(prob, grid.shape[:2])[0].numpy()
@@ -49,11 +50,12 @@ class WholeVolume:
         return Initial(mask, inside, box, most_uncertain(inside, box, grid.spacing_mm))
 
 
-def shrunken(image: NDArray[np.float32], size: tuple[int, int]) -> Tensor:
-    """Return ``(C, *size, K)`` in the range 0 to 1 of a ``(C, I, J, K)`` image."""
-    return to_unit_range(
-        resize_in_plane(torch.from_numpy(image), size), intensity_range(image)
-    ).clamp(0, 1)
+def shrunken(image: Tensor, limits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return ``(C, *size, K)`` in the range 0 to 1 of a ``(C, I, J, K)`` image.
+
+    ``limits`` are those of the whole scan, of which ``image`` may be some slices.
+    """
+    return to_unit_range(resize_in_plane(image, size), limits).clamp(0, 1)
 
 
 def whole_prob(network: nn.Module, image: Tensor, size: tuple[int, int, int]) -> Tensor:
@@ -61,7 +63,7 @@ def whole_prob(network: nn.Module, image: Tensor, size: tuple[int, int, int]) ->
     logits = sliding_window_inference(
         image[None], size, 1, network, overlap=0.5, mode="gaussian", padding_mode="constant"
     )
-    prob: Tensor = torch.sigmoid(logits[0].float())  # type: ignore[index]
+    prob: Tensor = torch.sigmoid(logits[0].float())
     return prob
 
 

@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from clickseg.config import Config, LocalConfig, TwoStageConfig
+from clickseg.config import Config, ConfigError, PasteConfig, TwoStageConfig
 from clickseg.correction import LocalCorrection
 from clickseg.modelfile import Manifest
+from clickseg.models import load_initial
 from clickseg.networks import build_network
 from clickseg.study import Case
+from clickseg.training.cuts2d import train_cuts2d
 from clickseg.training.local import click_scores, train_local
 from clickseg.training.loop import Run
 from clickseg.training.prepare import prepare_cases
@@ -22,27 +24,36 @@ from clickseg.training.two_stage import region_size
 def train_correction(cases: Sequence[Case], config: Config, out: Path, device: str) -> Manifest:
     """Train, validate and write the correction model.
 
+    A ``paste`` recipe learns the errors of the initial model in ``out``, which must be there.
+
     Raises:
+        ConfigError: for a ``local`` correction of another than a ``two_stage`` initial model.
         ImageError: if no case can be read.
+        ModelError: if there is no initial model where one is needed.
     """
     started = time.time()
     split = begin(cases, config, out)
+    run = Run(out, "correction", config.seed, device)
     initial, recipe = config.initial, config.correction
-    if not isinstance(initial, TwoStageConfig) or not isinstance(recipe, LocalConfig):
-        raise NotImplementedError
+    sides = [select(cases, ids) for ids in (split.training, split.validation)]
+    if isinstance(recipe, PasteConfig):
+        segment, _ = load_initial(out, device)
+        pasting, metrics = train_cuts2d(sides[0], sides[1], segment, recipe, run)
+        return finish("correction", pasting, config, split, out, metrics, started)
+    if not isinstance(initial, TwoStageConfig):
+        raise ConfigError("correction.method local is trained with initial.method two_stage only")
     training, validation = (
         prepare_cases(
-            select(cases, ids),
+            side,
             recipe.spacing_mm,
             region_size(initial),
             initial.locate.spacing_mm,
             config.seed,
         )
-        if ids
+        if side
         else []
-        for ids in (split.training, split.validation)
+        for side in sides
     )
-    run = Run(out, "correction", config.seed, device)
     real = real_errors(training, validation, initial, config.split, run)
     network = build_network(recipe.network.name, recipe.network.arguments)
     train_local(network, training, validation, real, recipe, run)

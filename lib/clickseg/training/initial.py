@@ -6,14 +6,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from clickseg.config import Config, TwoStageConfig
-from clickseg.initial import TwoStage
+from clickseg.config import Config, WholeVolumeConfig
+from clickseg.initial import TwoStage, WholeVolume
 from clickseg.modelfile import Manifest
 from clickseg.study import Case
 from clickseg.training.loop import Run
 from clickseg.training.prepare import prepare_cases
 from clickseg.training.start import begin, finish, initial_metrics, select
 from clickseg.training.two_stage import region_size, train_two_stage
+from clickseg.training.whole_volume import train_whole_volume
 
 
 def train_initial(cases: Sequence[Case], config: Config, out: Path, device: str) -> Manifest:
@@ -24,22 +25,25 @@ def train_initial(cases: Sequence[Case], config: Config, out: Path, device: str)
     """
     started = time.time()
     split = begin(cases, config, out)
+    run = Run(out, "initial", config.seed, device)
     recipe = config.initial
-    if not isinstance(recipe, TwoStageConfig):
-        raise NotImplementedError
+    sides = [select(cases, ids) for ids in (split.training, split.validation)]
+    if isinstance(recipe, WholeVolumeConfig):
+        whole = train_whole_volume(sides[0], sides[1], recipe, run)
+        metrics = initial_metrics(WholeVolume(whole, recipe), sides[1])
+        return finish("initial", whole, config, split, out, metrics, started)
     training, validation = (
         prepare_cases(
-            select(cases, ids),
+            side,
             recipe.segment.spacing_mm,
             region_size(recipe),
             recipe.locate.spacing_mm,
             config.seed,
         )
-        if ids
+        if side
         else []
-        for ids in (split.training, split.validation)
+        for side in sides
     )
-    run = Run(out, "initial", config.seed, device)
     network = train_two_stage(training, validation, recipe, run)
-    metrics = initial_metrics(TwoStage(network, recipe), select(cases, split.validation))
+    metrics = initial_metrics(TwoStage(network, recipe), sides[1])
     return finish("initial", network, config, split, out, metrics, started)

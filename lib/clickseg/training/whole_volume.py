@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from clickseg.config import WholeVolumeConfig
 from clickseg.initial.whole_volume import resize_in_plane, shrunken
+from clickseg.intensity import intensity_range
 from clickseg.losses import build_loss
 from clickseg.networks import build_network
 from clickseg.study import Case, read_case_label, read_study
@@ -70,7 +71,7 @@ def train_whole_volume(
 def shrink_cases(cases: Sequence[Case], size: tuple[int, int, int]) -> list[Shrunken]:
     """Read and shrink cases; one that cannot be read is reported and left out."""
     items = []
-    for case in tqdm(cases, desc="reading", unit="study"):
+    for case in track(cases, "reading"):
         try:
             items.append(_shrink(case, size))
         except ImageError as error:
@@ -82,7 +83,8 @@ def _shrink(case: Case, size: tuple[int, int, int]) -> Shrunken:
     study = read_study(case.t1ce, case.t2)
     label = read_case_label(case, study.grid)
     depth = tumor_depth(label, size[2])
-    image = shrunken(study.image[..., depth], size[:2])
+    limits = intensity_range(study.image)
+    image = shrunken(torch.from_numpy(study.image)[..., depth], limits, size[:2])
     mask = resize_in_plane(torch.from_numpy(label[None, :, :, depth]).float(), size[:2]) >= 0.5
     return Shrunken(case.case_id, pad_depth(image, size[2]).half(), pad_depth(mask.byte(), size[2]))
 
