@@ -64,14 +64,14 @@ def paint_cerebrum(
     deep = np.maximum(-brain - rng.uniform(14, 22), 0) * 0.5
     ribbon = np.minimum(sheets + deep, -brain)
     alpha = coverage(brain, canvas.edge_mm)
-    opening = rng.uniform(-0.1, 0.6)
+    opening = rng.uniform(-0.35, 0.45)
     sulcus = np.clip((opening + 0.5 - ribbon) / 0.9, 0, 1) * alpha
     texture = canvas.noise(rng, shape, 1.9) * np.float32(0.022)
     thick = rng.uniform(2.4, 3.4) + opening
     white = np.clip((ribbon - thick) / 1.4 + 0.5, 0, 1)
     canvas.fill(alpha, contrast["gray"])
     canvas.fill(alpha * white, contrast["white"])
-    canvas.fill(sulcus, contrast["csf"])
+    canvas.fill(sulcus * np.float32(rng.uniform(0.35, 1)), contrast["csf"])
     canvas.t1ce[...] += texture * coverage(inner, canvas.edge_mm)
     canvas.t2[...] += texture * coverage(inner, canvas.edge_mm)
     # Falx and tentorium enhance a little.
@@ -120,8 +120,8 @@ def posterior_fossa(p: Points, inner: Array, build: Build) -> tuple[Array, Array
     ax = np.abs(x)
     plane = petrous_plane(p)
     near_porus = np.exp(-((ax - 20) ** 2 + (z + 1) ** 2) / 160)
-    gap = 0.8 + build.atrophy * 0.6 + build.cpa * near_porus
-    cerebellum = np.maximum(inner + 1.2 + build.atrophy, tentorium(p) + 2.0)
+    gap = 0.4 + build.atrophy * 0.6 + build.cpa * near_porus
+    cerebellum = np.maximum(inner + 0.7 + build.atrophy, tentorium(p) + 2.0)
     cerebellum = smooth_max(cerebellum, plane + gap, 4)
     cerebellum = smooth_max(cerebellum, y + 5 + np.maximum(-z - 8, 0) * 0.8, 6)
     notch = 2.5 - ax - np.maximum(y + 54, 0) * 0.5 + np.maximum(z - 2, 0) * 0.2
@@ -138,7 +138,7 @@ def posterior_fossa(p: Points, inner: Array, build: Build) -> tuple[Array, Array
     )
     stem = smooth_min(stem, midbrain, 4)
     arm = np.array([[build.pons - 6, -3, 1], [19, -12, 0], [26, -22, 0.0]])
-    arms = capsule_chain((ax, y, z), arm, (7, 6.5, 8))
+    arms = capsule_chain((ax, y, z), arm, (build.arm, build.arm * 0.95, build.arm + 1))
     stem = smooth_min(stem, np.maximum(arms, inner + 2.5), 4)
     fourth = ellipsoid(p, (0, -14, -2), (6.5, 4.5, 10))
     return cerebellum.astype(np.float32), stem, fourth
@@ -188,7 +188,7 @@ def paint_posterior_fossa(
     white = np.maximum(np.clip(0.5 - core / 3, 0, 1), 0.65 * np.clip(wave * 0.5 + 0.35, 0, 1))
     canvas.fill(alpha * white, contrast["white"], box)
     fissure = np.clip(-wave - 0.3, 0, 1) * 1.1 * outer + np.clip(-coarse - 0.72, 0, 1) * 2.6
-    fissure = np.clip(fissure * rng.uniform(0.35, 1.0), 0, 1) * amount
+    fissure = np.clip(fissure * rng.uniform(0.15, 0.9), 0, 1) * amount
     canvas.fill(alpha * fissure.astype(np.float32), contrast["csf"], box)
     stem = stem + 0.35 * canvas.noise(rng, shape, 4)
     canvas.fill(coverage(stem, canvas.edge_mm), contrast["stem"], box)

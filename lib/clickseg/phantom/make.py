@@ -191,18 +191,23 @@ def _scene(
     paint_head(canvas, canvas.whole(outline), inner, build, contrast, rng)
     paint_petrous(canvas, inner, build, contrast, rng)
     paint_cerebrum(canvas, inner, build, contrast, rng)
-    push = _pushed(head, pose, look, center, side)
+    push = _pushed(head, pose, look, center, side, build.give)
     paint_posterior_fossa(canvas, push, inner, build, contrast, rng)
     return canvas.t1ce, canvas.t2, Grid(shape, affine)  # type: ignore[arg-type]
 
 
 def _pushed(
-    head: Points, pose: Pose, look: Appearance, center: NDArray[np.float64], side: float
+    head: Points,
+    pose: Pose,
+    look: Appearance,
+    center: NDArray[np.float64],
+    side: float,
+    give: float,
 ) -> Points:
     """Take out of head positions by how much the tumor pushes brainstem and cerebellum away."""
     volume = float((look.sdf.values < 0).sum() * np.prod(look.sdf.spacing_mm))
     radius = (3 * volume / (4 * np.pi)) ** (1 / 3)
-    amount = np.float32(np.clip(0.95 * radius - 3, 0, 8.5))
+    amount = np.float32(give * np.clip(0.95 * radius - 3, 0, 8.5))
     middle = pose.to_head(center)[0]
     source = np.array([side * 21, 3, middle[2] * 0.5])
     from_center = [head[a] - np.float32(middle[a]) for a in range(3)]
