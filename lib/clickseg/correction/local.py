@@ -98,7 +98,7 @@ class LocalCorrection:
         is_foreground: NDArray[np.bool_],
     ) -> Pass:
         config = self.config
-        device = next(self.network.parameters()).device
+        device = next(self.network.parameters(), torch.empty(0)).device
         box = Box.around(center_ijk.astype(float), spacing_mm, config.spacing_mm, config.cut)
         points = (seen_ijk - center_ijk) / np.array(box.step) + np.array(config.cut) // 2
         guidance = draw_clicks(
