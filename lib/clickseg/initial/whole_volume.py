@@ -6,7 +6,8 @@ padded with zeros on both sides.
 
 Differs from the publication where that cannot be done without the answer: it cropped 40 slices
 around the tumor. Here a scan with more than 40 is covered by windows of 40 that overlap by half,
-and their probabilities are averaged.
+and their probabilities are averaged. In training the network never saw slices far from a tumor, so
+it may find spurious ones there.
 """
 
 from __future__ import annotations
