@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from clickseg.phantom.build import Build
 from clickseg.phantom.canvas import Canvas, sides
 from clickseg.phantom.contrast import Contrast
 from clickseg.phantom.fields import (
@@ -15,7 +16,7 @@ from clickseg.phantom.fields import (
     smooth_min,
     smooth_noise,
 )
-from clickseg.phantom.skull import Build, petrous_plane
+from clickseg.phantom.skull import petrous_plane
 
 
 def tentorium(p: Points) -> Array:
@@ -95,23 +96,15 @@ def _paint_deep(canvas: Canvas, contrast: Contrast, rng: np.random.Generator) ->
             ((26, 12, 14), (6, 14, 6)),
         )
         for center, radii in nuclei:
-            c = (s * center[0], center[1], center[2])
-            canvas.paint(c, radii, lambda p, c=c, r=radii: ellipsoid(p, c, r), gray, 0.75)  # type: ignore[misc]
+            canvas.paint_ball((s * center[0], center[1], center[2]), radii, gray, 0.75)
         horns = (
             [[9, 60, 42], [8, 44, 54], [9, 20, 60], [16, -6, 58], [26, -17, 48], [27, -44, 42]],
             [[26, -17, 48], [34, -10, 32], [35, 10, 18], [30, 26, 13]],
         )
         for path, radius in zip(horns, (5.2, 2.6), strict=True):
-            chain = np.array(path, float) * [s, 1, 1]
-            rr = [radius * wide * rng.uniform(0.8, 1.2) for _ in path]
-            canvas.paint(
-                tuple(chain.mean(0)),
-                tuple(np.ptp(chain, axis=0) / 2 + 8),
-                lambda p, c=chain, r=rr: capsule_chain(p, c, r),
-                csf,  # type: ignore[misc]
-            )
-    third = (1.2 + 1.2 * wide, 14, 12)
-    canvas.paint((0, 16, 36), third, lambda p: ellipsoid(p, (0, 16, 36), third), csf)
+            radii_mm = [radius * wide * rng.uniform(0.8, 1.2) for _ in path]
+            canvas.paint_rod(np.array(path, float) * [s, 1, 1], radii_mm, csf)
+    canvas.paint_ball((0, 16, 36), (1.2 + 1.2 * wide, 14, 12), csf)
 
 
 def posterior_fossa(p: Points, inner: Array, build: Build) -> tuple[Array, Array, Array]:

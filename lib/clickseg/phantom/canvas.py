@@ -4,9 +4,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clickseg.phantom.contrast import Tissue
-from clickseg.phantom.fields import Array, Points, coverage, enlarge, smooth_noise
+from clickseg.phantom.fields import (
+    Array,
+    Points,
+    capsule_chain,
+    coverage,
+    ellipsoid,
+    enlarge,
+    smooth_noise,
+)
 
 Shape = Callable[[Points], Array]
 Box = tuple[slice, slice, slice]
@@ -80,6 +89,24 @@ class Canvas:
         if box is not None:
             alpha = coverage(shape(self.points(box)), self.edge_mm)
             self.fill(alpha * np.float32(opacity), tissue, box)
+
+    def paint_ball(
+        self,
+        center: Sequence[float],
+        radii: Sequence[float],
+        tissue: Tissue,
+        opacity: float = 1.0,
+    ) -> None:
+        """Paint an ellipsoid along the axes of the head."""
+        self.paint(center, radii, lambda p: ellipsoid(p, center, radii), tissue, opacity)
+
+    def paint_rod(
+        self, path: NDArray[np.float64], radii_mm: Sequence[float], tissue: Tissue
+    ) -> None:
+        """Paint a chain of cones along a path ``(N, 3)``."""
+        middle = (path.max(0) + path.min(0)) / 2
+        reach = np.ptp(path, axis=0) / 2 + max(radii_mm)
+        self.paint(list(middle), list(reach), lambda p: capsule_chain(p, path, radii_mm), tissue)
 
 
 def sides() -> Iterator[float]:

@@ -64,12 +64,13 @@ def read_outlines(path: Path, split: str = "all") -> list[Outlines]:
 
 def _outlines_of(row: object, path: Path) -> Outlines:
     try:
-        assert isinstance(row, dict)
+        if not isinstance(row, dict):
+            raise TypeError(f"a JSON object, not {type(row).__name__}")
         structures = row["structures"]
         tumor = tuple(_polygon(p) for p in structures["tumour"])
         cochlea = [_polygon(p) for p in structures.get("cochlea", ())]
         subject, split = str(row["subject"]), str(row.get("split", "training"))
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"every line of {path} needs subject, split and structures with a tumour of "
             f"closed outlines; one line fails at {error}"
@@ -106,7 +107,7 @@ def outline_lattice(polygons_ras: Sequence[NDArray[np.float64]]) -> Lattice:
     heights = np.array(sorted(planes))
     step = float(np.median(np.diff(heights))) if len(heights) > 1 else 1.5
     points = np.concatenate([p[:, :2] for p in polygons_ras])
-    low = points.min(0) - MARGIN_MM
+    low = points.min(0) - MARGIN_MM - FINE_MM / 2  # so that straight edges lie between pixels
     size = tuple(int(n) for n in np.ceil((points.max(0) + MARGIN_MM - low) / FINE_MM))
     maps = []
     for height in heights:
@@ -116,7 +117,7 @@ def outline_lattice(polygons_ras: Sequence[NDArray[np.float64]]) -> Lattice:
         maps.append(_signed_distance(mask))
     beyond = [m + 0 for m in (maps[0], maps[-1])]
     heights = np.array([heights[0] - step, *heights, heights[-1] + step])
-    maps = [np.abs(beyond[0]) + 0.3 * step, *maps, np.abs(beyond[1]) + 0.3 * step]
+    maps = [np.abs(beyond[0]) + 0.1 * step, *maps, np.abs(beyond[1]) + 0.1 * step]
     # Half a step per layer is enough: the distance is piecewise linear.
     count = round((heights[-1] - heights[0]) / (step / 2)) + 1
     layers = np.linspace(heights[0], heights[-1], count)

@@ -45,7 +45,7 @@ class Canal:
 
     def cochlea(self, side: float) -> NDArray[np.float64]:
         """Return the center of the cochlea at the end of the canal."""
-        return self.fundus + np.array([side * 2.3, 4.2, -1.0])
+        return np.asarray(self.fundus + np.array([side * 2.3, 4.2, -1.0]))
 
 
 def tube(
@@ -116,7 +116,7 @@ def draw_vessels(contrast: Contrast, rng: np.random.Generator) -> Iterator[Tube]
     sinus, artery = vessel(rng), vessel(rng)
 
     def about(points: list[list[float]], sigma: float) -> Path:
-        return np.asarray(points, float) + rng.normal(0, sigma, (len(points), 3))
+        return np.asarray(np.array(points, float) + rng.normal(0, sigma, (len(points), 3)))
 
     dominant = rng.choice([-1.0, 1.0])
     for s in sides():

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from clickseg.geometry import Grid
 from clickseg.phantom.brain import paint_cerebrum, paint_posterior_fossa
+from clickseg.phantom.build import Build
 from clickseg.phantom.canvas import Canvas
 from clickseg.phantom.contours import Outlines, outline_lattice
 from clickseg.phantom.contrast import Contrast
@@ -23,7 +24,7 @@ from clickseg.phantom.scanner import (
     resample_scene,
     t2_grid,
 )
-from clickseg.phantom.skull import Build, cavity, outline, paint_head, paint_petrous
+from clickseg.phantom.skull import cavity, outline, paint_head, paint_petrous
 from clickseg.phantom.tumor import Appearance, draw_appearance, draw_tumor, draw_volume_ml
 from clickseg.volume import Volume
 
@@ -79,12 +80,15 @@ def make_phantom(
     center = _center_of(sdf)
     scan_grid = _scan_grid(shape, spacing, pose, center, rng)
     second_grid = t2_grid(scan_grid, kind, center, rng)
-    scene = _scene(scan_grid, second_grid, pose, look, center, side, contrast, key)
+    t1ce_scene, t2_scene, scene_grid = _scene(
+        scan_grid, second_grid, pose, look, center, side, contrast, key
+    )
     shift = rng.normal(0, 0.35, 3)
     scans = []
-    for channel, (g, move) in enumerate(((scan_grid, np.zeros(3)), (second_grid, shift))):
-        image = resample_scene(scene[channel], scene[2], g, move)
-        scans.append(Scan(image, g, move, channel))
+    for channel, (scene, g, move) in enumerate(
+        ((t1ce_scene, scan_grid, np.zeros(3)), (t2_scene, second_grid, shift))
+    ):
+        scans.append(Scan(resample_scene(scene, scene_grid, g, move), g, move, channel))
     tubes = _tubes(pose, canals, contrast, key)
     for scan in scans:
         for tube in tubes:

@@ -50,7 +50,7 @@ def choose_grid(
     shape = tuple(int(n) for n in name.split("x"))
     if name in KNOWN_GRIDS:
         return shape, np.array(KNOWN_GRIDS[name][0])  # type: ignore[return-value]
-    in_plane = float(np.clip(220 / max(shape[:2]), 0.4, 0.95))
+    in_plane = float(np.clip(196 / max(shape[:2]), 0.4, 0.95))
     return shape, np.array([in_plane, in_plane, 1.5])  # type: ignore[return-value]
 
 
@@ -231,4 +231,4 @@ def acquire(image: Array, grid: Grid, noise: float, rng: np.random.Generator) ->
     np.sqrt(out, out=out)
     out *= np.float32(rng.uniform(250, 700))
     np.clip(out, 0, 4095, out=out)
-    return np.rint(out, out=out).astype(np.int16)
+    return np.asarray(np.rint(out, out=out), np.int16)

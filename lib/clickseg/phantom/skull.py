@@ -3,12 +3,12 @@
 The standard head: RAS mm, x = 0 the midline, the origin between the two internal auditory pori.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from clickseg.phantom.build import Build
 from clickseg.phantom.canvas import Canvas, sides
 from clickseg.phantom.contrast import Contrast
+from clickseg.phantom.face import paint_face
 from clickseg.phantom.fields import (
     Array,
     Points,
@@ -18,42 +18,6 @@ from clickseg.phantom.fields import (
     smooth_max,
     smooth_min,
 )
-
-
-@dataclass(frozen=True)
-class Build:
-    """How one head is built, in mm unless said otherwise."""
-
-    scalp: float
-    skull: float
-    petrous_front: float
-    ridge: float
-    atrophy: float
-    cpa: float
-    pons: float
-    arm: float
-    give: float
-    mastoid_air: float
-    apex_marrow: float
-    sinus_air: float
-
-    @staticmethod
-    def draw(rng: np.random.Generator) -> "Build":
-        """Draw a head."""
-        return Build(
-            scalp=rng.uniform(3, 7.5),
-            skull=rng.uniform(4.5, 8),
-            petrous_front=rng.uniform(13, 18),
-            ridge=rng.uniform(6, 10),
-            atrophy=rng.uniform(0.3, 2.8),
-            cpa=rng.uniform(0, 7.5),
-            pons=rng.uniform(13.5, 18),
-            arm=rng.uniform(6, 9),
-            give=rng.uniform(0.1, 1),
-            mastoid_air=rng.uniform(0.2, 1.0),
-            apex_marrow=rng.uniform(0, 1),
-            sinus_air=rng.uniform(0.8, 1.1),
-        )
 
 
 def petrous_plane(p: Points) -> Array:
@@ -116,7 +80,7 @@ def paint_head(
     scalp = np.clip((skin + thick) / 1.2 + 0.5, 0, 1) * coverage(skin + 1.6, 0.6)
     canvas.fill(scalp, contrast["fat"])
     canvas.fill(coverage(np.abs(skin + 0.9) - 0.9, 0.6), contrast["skin"])
-    _paint_face(canvas, build, contrast, rng)
+    paint_face(canvas, build, contrast, rng)
     # The vault is thick, the floor of the middle fossa and the roof of the orbit thin.
     base = np.clip((z + 4 - 0.35 * np.maximum(y, 0)) / 12, 0, 1)
     behind = np.clip((-y - 4) / 12, 0, 1)
@@ -126,114 +90,6 @@ def paint_head(
     marrow = np.abs(inner - thickness * 0.5) - thickness * 0.22
     speckle = np.clip(0.8 + 0.25 * canvas.noise(rng, shape, 1.5), 0, 1)
     canvas.fill(coverage(marrow, 0.6) * speckle * full, contrast["marrow"])
-
-
-def _paint_face(canvas: Canvas, build: Build, contrast: Contrast, rng: np.random.Generator) -> None:
-    bone, air, marrow = contrast["bone"], contrast["air"], contrast["marrow"]
-    mucosa, fat = contrast["mucosa"], contrast["fat"]
-    for s in sides():
-
-        def ball(
-            center: tuple[float, float, float],
-            radii: tuple[float, float, float],
-            tissue: tuple[float, float],
-            opacity: float = 1.0,
-            s: float = s,
-        ) -> None:
-            where = (s * center[0], center[1], center[2])
-            canvas.paint(where, radii, lambda p: ellipsoid(p, where, radii), tissue, opacity)
-
-        def rod(
-            path: list[list[float]], radius: float, tissue: tuple[float, float], s: float = s
-        ) -> None:
-            chain = np.array(path, float) * [s, 1, 1]
-            reach = np.ptp(chain, axis=0) / 2 + radius
-            canvas.paint(
-                tuple(chain.mean(0)),
-                tuple(reach),
-                lambda p: capsule_chain(p, chain, [radius] * len(chain)),
-                tissue,
-            )
-
-        r = rng.uniform(0.85, 1.1, 4) * build.sinus_air
-        # Muscles of chewing, mandible, zygoma.
-        ball((61, 42, 8), (7, 24, 30), contrast["muscle"])
-        ball((52, 44, -40), (9, 20, 26), contrast["muscle"])
-        ball((34, 42, -34), (8, 14, 18), contrast["muscle"])
-        ball((24, 20, -34), (7, 9, 22), fat, 0.6)
-        rod([[47, 16, -12], [46, 24, -40], [40, 44, -66]], 6, bone)
-        rod([[47, 16, -12], [46, 24, -40], [40, 44, -66]], 3.5, marrow)
-        rod([[63, 40, -16], [58, 66, -14], [44, 86, -14]], 4, bone)
-        rod([[58, 66, -14], [48, 83, -14]], 2.2, marrow)
-        # Orbit: fat, optic nerve, muscles, eye.
-        ball((26, 72, 2), (19, 27, 18), bone)
-        ball((27, 74, 2), (17, 26, 16), fat)
-        rod([[32, 80, 2], [22, 58, 3], [12, 46, 8]], 2.2, contrast["white"])
-        for dx, dz in ((10, 0), (-10, 0), (0, 9), (0, -9)):
-            rod([[32 + dx, 84, 2 + dz], [28 + dx, 70, 2 + dz], [17, 50, 5]], 1.8, mucosa)
-        eye = (32 + rng.normal(0, 1), 87 + rng.normal(0, 2), 2 + rng.normal(0, 1))
-        ball(eye, (13.2, 13.2, 13.2), contrast["mucosa"], 0.8)
-        ball(eye, (12, 12, 12), contrast["vitreous"])
-        ball((eye[0], eye[1] + 8, eye[2]), (4.5, 2.2, 4.5), contrast["muscle"])
-        # Air: maxillary, ethmoid, nose; turbinates enhance.
-        ball((26, 76, -30), (15, 18, 17), bone)
-        ball((26, 76, -30), (14 * r[0], 17 * r[0], 16 * r[0]), mucosa)
-        ball((26, 76, -30), (13 * r[0], 16 * r[0], 15 * r[0]), air)
-        ball((7, 72, 0), (6.5, 22, 13), mucosa)
-        for yy in (56, 63, 70, 78, 86):
-            for zz in (-7, 1, 9):
-                at = (6 + rng.normal(0, 1.3), yy + rng.normal(0, 2), zz + rng.normal(0, 1.5))
-                ball(at, tuple(rng.uniform(2.6, 5, 3)), air, 0.95)
-        ball((7, 76, -30), (6 + rng.normal(0, 1), 28, 19), air)
-        for zz in (-41, -32, -23):
-            at = (8 + rng.normal(0, 1), 74 + rng.normal(0, 3), zz + rng.normal(0, 1.5))
-            ball(at, (rng.uniform(2, 4), rng.uniform(14, 22), rng.uniform(2.5, 4.5)), mucosa)
-        # Ear: canal, middle ear, pinna.
-        rod([[34, 0, -4], [42, -2, -5], [80, -6, -8]], 3.2, air)
-        rod([[70, -2, -22], [74, -16, -8], [75, -18, 4], [71, -8, 14]], 3.0, contrast["skin"])
-        rod([[68, -6, -16], [73, -14, 0], [70, -10, 10]], 2.0, contrast["fat"])
-    canvas.paint((0, 40, -6), (16, 14, 13), lambda p: ellipsoid(p, (0, 40, -6), (15, 13, 12)), bone)
-    left = rng.uniform(-4, 4)
-    for s in sides():
-        c = (left + s * 6.5, 40 + rng.normal(0, 1), -6)
-        size = (6.2, 12 * build.sinus_air, 10.5 * build.sinus_air)
-        canvas.paint(c, size, lambda p, c=c, size=size: ellipsoid(p, c, size), air)  # type: ignore[misc]
-    throat = np.array([[0, 50, -26], [0, 42, -40], [0, 36, -75.0]])
-    canvas.paint(
-        (0, 45, -50), (14, 14, 40), lambda p: capsule_chain(p, throat, (12, 11, 10)), mucosa
-    )
-    canvas.paint((0, 45, -50), (12, 14, 40), lambda p: capsule_chain(p, throat, (9, 7, 7)), air)
-    _paint_spine(canvas, contrast)
-
-
-def _paint_spine(canvas: Canvas, contrast: Contrast) -> None:
-    clivus = np.array([[0, 30, 6], [0, 28, -10], [0, 19, -32.0]])
-    dens = np.array([[0, 14, -38], [0, 13, -80.0]])
-    for chain, radius, flat in ((clivus, 8.0, 0.6), (dens, 7.0, 0.8)):
-
-        def bar(
-            p: Points,
-            shrink: float,
-            chain: np.ndarray = chain,
-            radius: float = radius,
-            flat: float = flat,
-        ) -> Array:
-            q = (p[0] * np.float32(flat), p[1], p[2])
-            return capsule_chain(q, chain, [radius - shrink] * len(chain))
-
-        center = tuple(chain.mean(0))
-        canvas.paint(center, (16, 14, 32), lambda p, b=bar: b(p, 0), contrast["bone"])  # type: ignore[misc]
-        canvas.paint(center, (16, 14, 32), lambda p, b=bar: b(p, 2.0), contrast["marrow"])  # type: ignore[misc]
-    for s in sides():
-        for center, radii in (((18 * s, 6, -38), (8, 9, 7)), ((24 * s, 4, -54), (10, 9, 7))):
-            for shrink, name in ((0.0, "bone"), (1.8, "marrow")):
-                size = tuple(r - shrink for r in radii)
-                canvas.paint(
-                    center,
-                    radii,
-                    lambda p, c=center, r=size: ellipsoid(p, c, r),
-                    contrast[name],  # type: ignore[misc]
-                )
 
 
 def paint_petrous(
@@ -264,5 +120,4 @@ def paint_petrous(
         canvas.fill(coverage(cells, 1.5) * np.clip(texture, 0, 0.8), contrast["mucosa"], box)
         rest = coverage(bone + 1.5, 0.8) * np.clip((noise - 1.2) * 0.5, 0, 0.6)
         canvas.fill(rest, contrast["marrow"], box)
-        drum = (s * 35, 3, -5)
-        canvas.paint(drum, (4, 5, 6), lambda q, c=drum: ellipsoid(q, c, (3, 4, 6)), contrast["air"])  # type: ignore[misc]
+        canvas.paint_ball((s * 35, 3, -5), (3, 4, 6), contrast["air"])

@@ -126,12 +126,12 @@ def draw_appearance(sdf: Lattice, contrast: Contrast, *key: object) -> Appearanc
         t1ce = t1ce * (1 - depth * np.clip(0.35 + 0.25 * noise(2.0), 0, 0.7))
     has_cyst = bool(rng.random() < 0.3)
     if has_cyst:
-        cyst = np.clip((noise(rng.uniform(2.5, 4.5)) - rng.uniform(0.5, 1.0)) * 3, 0, 1)
-        cyst = cyst * np.clip(inside / 1.5 - 0.3, 0, 1)
+        holes = np.clip((noise(rng.uniform(2.5, 4.5)) - rng.uniform(0.5, 1.0)) * 3, 0, 1)
+        cyst = holes * np.clip(inside / 1.5 - 0.3, 0, 1)
         t1ce = t1ce * (1 - rng.uniform(0.6, 0.8) * cyst)
         t2 = t2 * (1 - cyst) + csf_t2 * rng.uniform(0.85, 1.0) * cyst
-    halo = np.clip((rng.uniform(2.2, 3.5) + inside) / 2, 0, 1) * (inside < 0)
-    halo = halo * np.clip(noise(6.0) + rng.uniform(-0.4, 0.45), 0, 1) * 0.75
+    shell = np.clip((rng.uniform(2.2, 3.5) + inside) / 2, 0, 1) * (inside < 0)
+    halo = shell * np.clip(noise(6.0) + rng.uniform(-0.4, 0.45), 0, 1) * 0.75
 
     def lattice(values: Array) -> Lattice:
         return Lattice(values.astype(np.float32), sdf.origin_ras, sdf.spacing_mm)

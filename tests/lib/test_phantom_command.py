@@ -1,0 +1,137 @@
+"""The command `clickseg phantom`: layout, ids, skipping, errors."""
+
+import json
+
+import numpy as np
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from clickseg.commands.phantom import list_orders, phantom
+from clickseg.phantom import make_phantom
+from clickseg.volume import read_label, read_volume
+
+GRID = ("--grid", "48x40x8")
+
+app = Typer()
+app.command()(phantom)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "300"})
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.fixture
+def contours(tmp_path):
+    outline = [[-20, 0, 0], [-28, 0, 0], [-28, 8, 0], [-20, 8, 0]]
+    planes = [[[x, y, 1.5 * k] for x, y, _ in outline] for k in range(5)]
+    path = tmp_path / "contours.jsonl"
+    rows = [
+        {"subject": f"sub-VS{n}", "split": split, "structures": {"tumour": planes}}
+        for n, split in ((1, "training"), (2, "training"), (3, "validation"))
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_a_study_is_written_as_the_app_reads_it(tmp_path):
+    out = tmp_path / "studies"
+    result = run(out, "--seed", 5, "--start", 2, "--t2-grid", "same", *GRID)
+    assert result.exit_code == 0, result.output
+    assert files(out) == [
+        "labels/final/phantom-0003.nii.gz",
+        "phantom-0003.nii.gz",
+        "t2/phantom-0003.nii.gz",
+    ]
+    want = make_phantom(5, 3, "48x40x8", t2_kind="same")
+    name = "phantom-0003.nii.gz"
+    np.testing.assert_array_equal(read_volume(out / name).array, want.t1ce.array)
+    np.testing.assert_array_equal(read_volume(out / "t2" / name).array, want.t2.array)
+    label = read_label(out / "labels" / "final" / name)
+    np.testing.assert_array_equal(label.array, want.label.array)
+    assert label.grid == want.t1ce.grid
+
+
+def test_labels_and_t2_can_be_left_out_or_put_elsewhere(tmp_path):
+    out, labels = tmp_path / "studies", tmp_path / "reference"
+    assert run(out, "--unlabelled", "--without-t2", 1, *GRID).exit_code == 0
+    assert files(out) == ["phantom-0001.nii.gz"]
+    before = (out / "phantom-0001.nii.gz").read_bytes()
+    result = run(out, "--labels-dir", labels, "--without-t2", 1, *GRID)
+    assert result.exit_code == 0
+    assert files(labels) == ["phantom-0001.nii.gz"]
+    assert (out / "phantom-0001.nii.gz").read_bytes() == before
+
+
+def test_complete_studies_are_left_alone_unless_forced(tmp_path):
+    out = tmp_path / "studies"
+    assert "made 1 studies" in run(out, *GRID).output
+    image = out / "phantom-0001.nii.gz"
+    good = image.read_bytes()
+    image.write_bytes(b"mine")
+    assert "made 0 studies" in run(out, *GRID).output
+    assert image.read_bytes() == b"mine"
+    assert "made 1 studies" in run(out, "--force", *GRID).output
+    assert image.read_bytes() == good
+    (out / "t2" / "phantom-0001.nii.gz").unlink()
+    assert "made 1 studies" in run(out, *GRID).output
+
+
+def test_outlines_name_the_studies_and_split_and_start_choose_them(tmp_path, contours):
+    out = tmp_path / "studies"
+    result = run(out, "--contours", contours, "--start", 1, "--unlabelled", *GRID)
+    assert result.exit_code == 0, result.output
+    assert (out / "VS-VS2.nii.gz").is_file()
+    assert len(list(out.glob("*.nii.gz"))) == 1
+    chosen = list_orders(out, None, 0, 0, contours, "all", "mixed", "mixed", 0.0, None)
+    assert [o.case_id for o in chosen] == ["VS-VS1", "VS-VS2", "VS-VS3"]
+
+
+def test_several_at_once_make_what_one_after_the_other_makes(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for out, jobs in ((one, 1), (two, 2)):
+        assert run(out, "--count", 2, "--jobs", jobs, *GRID).exit_code == 0
+    assert files(one) == files(two)
+    for name in files(one):
+        np.testing.assert_array_equal(read_volume(one / name).array, read_volume(two / name).array)
+
+
+def test_a_share_of_studies_goes_without_t2_always_the_same(tmp_path):
+    def orders(share):
+        found = list_orders(tmp_path, 100, 0, 0, None, "all", "mixed", "mixed", share, None)
+        return {o.case_id for o in found if not o.has_t2}
+
+    assert 15 < len(orders(0.3)) < 45
+    assert orders(0.1) <= orders(0.3)
+    assert not orders(0.0)
+    assert len(orders(1.0)) == 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--count", 0), "--count is 1 or more, got 0"),
+        (("--start", -1), "--start is 0 or more, got -1"),
+        (("--jobs", 0), "--jobs is 1 or more, got 0"),
+        (("--without-t2", 2), "--without-t2 is a share from 0 to 1, got 2.0"),
+        (("--grid", "448x448"), "a grid is 'mixed' or voxels as in 448x448x80; got '448x448'"),
+        (("--t2-grid", "round"), "--t2-grid is one of same, slab, oblique or mixed, got 'round'"),
+        (("--contours", "missing.jsonl"), "outlines were wanted as JSON lines"),
+    ],
+)
+def test_a_wrong_argument_is_told_in_one_sentence(tmp_path, arguments, message):
+    result = run(tmp_path / "studies", *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "studies").exists()
+
+
+def test_a_start_beyond_the_outlines_is_refused(tmp_path, contours):
+    result = run(tmp_path / "out", "--contours", contours, "--start", 2)
+    assert result.exit_code == 2
+    assert "--start 2 is beyond the 2 outlines" in " ".join(result.output.split())
