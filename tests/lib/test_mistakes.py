@@ -11,13 +11,13 @@ from clickseg.mistakes import (
     Deformation,
     Ellipsoid,
     Missing,
-    _spurious,
     deformed_mistake,
     draw_deformation,
     draw_mistake,
     mistaken,
     morphological_mistake,
 )
+from clickseg.mistakes.whole import _spurious
 
 SHAPE = (53, 47, 23)
 SPACING_MM = np.array([0.5, 0.4, 1.5])
