@@ -135,3 +135,9 @@ def test_a_start_beyond_the_outlines_is_refused(tmp_path, contours):
     result = run(tmp_path / "out", "--contours", contours, "--start", 2)
     assert result.exit_code == 2
     assert "--start 2 is beyond the 2 outlines" in " ".join(result.output.split())
+
+
+def test_a_file_in_place_of_the_folder_is_refused(contours):
+    result = run(contours, *GRID)
+    assert result.exit_code == 2
+    assert "OUT is a folder of studies, but" in " ".join(result.output.split())

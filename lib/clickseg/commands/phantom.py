@@ -92,6 +92,8 @@ def list_orders(
     Raises:
         ValueError: if an argument is not what was wanted.
     """
+    if out.is_file():
+        raise ValueError(f"OUT is a folder of studies, but {out} is a file")
     if count is not None and count < 1:
         raise ValueError(f"--count is 1 or more, got {count}")
     if start < 0:
