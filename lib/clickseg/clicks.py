@@ -78,7 +78,9 @@ def _voxels(points: Any, name: str, shape: Voxel) -> list[Voxel]:
     if not isinstance(points, list | tuple):
         raise ClickError(f"{wanted}, got {points!r:.80}")
     if len(points) > 10 * MAX_CLICKS:
-        raise ClickError(f"at most {MAX_CLICKS} clicks are taken in one request, {len(points)} came")
+        raise ClickError(
+            f"at most {MAX_CLICKS} clicks are taken in one request, {len(points)} came"
+        )
     voxels = []
     for point in points:
         voxels.append(_voxel(point, wanted, shape))

@@ -225,5 +225,3 @@ def as_values(config: Config) -> dict[str, Any]:
 def save_config(config: Config, path: Path) -> None:
     """Write a recipe as YAML, so that a run folder says what made it."""
     path.write_text(yaml.safe_dump(as_values(config), sort_keys=False), encoding="utf-8")
-
-

@@ -2,7 +2,8 @@
 
 A box is aligned with the axes of the canonical image, so positions on it are
 ``center_ijk + (n - size // 2) * step`` for box voxel ``n``: voxel ``size // 2`` is at the center,
-also where the size is even. Where ``step`` is 1 the box voxels are image voxels and nothing is interpolated.
+also where the size is even. Where ``step`` is 1 the box voxels are image voxels and nothing is
+interpolated.
 """
 
 from __future__ import annotations
@@ -77,9 +78,7 @@ def _sample(image: Tensor, axes: list[Tensor], mode: str, padding: str) -> Tenso
         for dim, (axis, n) in enumerate(zip(whole, image.shape[1:], strict=True), start=1):
             picked = picked.index_select(dim, axis.long().clamp(0, n - 1).to(image.device))
         return picked
-    scaled = [
-        2 * axis / max(n - 1, 1) - 1 for axis, n in zip(axes, image.shape[1:], strict=True)
-    ]
+    scaled = [2 * axis / max(n - 1, 1) - 1 for axis, n in zip(axes, image.shape[1:], strict=True)]
     grid = torch.stack(torch.meshgrid(*scaled, indexing="ij")[::-1], dim=-1)
     return functional.grid_sample(
         image[None],
@@ -95,8 +94,8 @@ def shrink(image: Tensor, spacing_mm: Sequence[float], wanted_mm: Sequence[float
 
     The first and last voxels' outer faces stay where they are.
     """
-    size = [
+    i, j, k = (
         max(1, round(n * a / b))
         for n, a, b in zip(image.shape[1:], spacing_mm, wanted_mm, strict=True)
-    ]
-    return functional.adaptive_avg_pool3d(image[None], size)[0]
+    )
+    return functional.adaptive_avg_pool3d(image[None], (i, j, k))[0]

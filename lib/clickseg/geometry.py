@@ -67,7 +67,7 @@ class Grid:
         Raises:
             ValueError: if the shape is not three positive sizes, or the affine not invertible.
         """
-        if len(self.shape) != 3 or min(self.shape) < 1:
+        if np.shape(self.shape) != (3,) or min(self.shape) < 1:
             raise ValueError(f"a grid has three axes of at least one voxel, got {self.shape}")
         affine = np.array(self.affine, dtype=float)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():

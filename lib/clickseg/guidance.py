@@ -29,9 +29,7 @@ def draw_clicks(
     axes = [np.arange(n) for n in size]
     for point, foreground in zip(points_vox, is_foreground, strict=True):
         offsets = [(a - p) * s for a, p, s in zip(axes, point, spacing_mm, strict=True)]
-        squared = (
-            offsets[0][:, None, None] ** 2 + offsets[1][:, None] ** 2 + offsets[2] ** 2
-        )
+        squared = offsets[0][:, None, None] ** 2 + offsets[1][:, None] ** 2 + offsets[2] ** 2
         channel = maps[0 if foreground else 1]
         channel[squared <= radius_mm**2] = 1
         nearest = np.rint(point).astype(int)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import nn
 
 from clickseg import __version__
+from clickseg.atomic import replacing
 
 LICENSE = "Apache-2.0"
 
@@ -51,7 +51,6 @@ class Manifest:
 
 def save_model(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest:
     """Write weights and manifest; return the manifest with the hash in it."""
-    folder.mkdir(parents=True, exist_ok=True)
     state = {
         key: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
         for key, value in network.state_dict().items()
@@ -60,8 +59,10 @@ def save_model(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest
     torch.save(state, buffer)
     content = buffer.getvalue()
     values = asdict(manifest) | {"sha256": hashlib.sha256(content).hexdigest()}
-    _replace(folder / f"{manifest.name}.pt", content)
-    _replace(folder / f"{manifest.name}.json", (json.dumps(values, indent=1) + "\n").encode())
+    with replacing(folder / f"{manifest.name}.pt") as part:
+        part.write_bytes(content)
+    with replacing(folder / f"{manifest.name}.json") as part:
+        part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     return Manifest(**values)
 
 
@@ -106,12 +107,3 @@ def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
     network.load_state_dict(
         {key: value.to(wanted[key].dtype) for key, value in state.items()}, strict=True
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".part-{path.name}")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

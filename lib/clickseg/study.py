@@ -123,9 +123,7 @@ def check_same_grid(label: Volume, grid: Grid, name: str) -> None:
     Raises:
         ImageError: with both grids.
     """
-    if label.grid.shape != grid.shape or not np.allclose(
-        label.grid.affine, grid.affine, atol=1e-2
-    ):
+    if label.grid.shape != grid.shape or not np.allclose(label.grid.affine, grid.affine, atol=1e-2):
         raise ImageError(
             f"{name} lies on another grid than its image: {label.grid.shape} at "
             f"{label.grid.affine[:3].round(3).tolist()}, wanted {grid.shape} at "

@@ -6,16 +6,15 @@ geometries (qform and sform) both see the same one. Formats: ``.nii``, ``.nii.gz
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813  # its documented name
 from numpy.typing import NDArray
 
+from clickseg.atomic import replacing
 from clickseg.geometry import LPS_FROM_RAS, Grid
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
@@ -104,15 +103,9 @@ def write_volume(path: Path, volume: Volume, compress: bool | None = None) -> Pa
     """
     stem_of(path)
     image = _image_of(volume)
-    path.parent.mkdir(parents=True, exist_ok=True)
     suffix = next(extension for extension in EXTENSIONS if path.name.endswith(extension))
-    handle, name = tempfile.mkstemp(suffix=suffix, prefix=".part-", dir=path.parent)
-    os.close(handle)
-    try:
-        sitk.WriteImage(image, name, suffix == ".nii.gz" if compress is None else compress)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with replacing(path, suffix) as part:
+        sitk.WriteImage(image, str(part), suffix == ".nii.gz" if compress is None else compress)
     return path
 
 
@@ -125,10 +118,16 @@ def resample(volume: Volume, grid: Grid) -> tuple[NDArray[np.float32], float]:
     if volume.grid == grid:
         return volume.array.astype(np.float32, copy=False), 1.0
     source = Volume(volume.array.astype(np.float32, copy=False), volume.grid)
-    moved = sitk.Resample(_image_of(source), _image_of_grid(grid), sitk.Transform(), sitk.sitkLinear)
+    moved = sitk.Resample(
+        _image_of(source), _image_of_grid(grid), sitk.Transform(), sitk.sitkLinear
+    )
     steps = tuple(slice(None, None, max(1, n // 32)) for n in grid.shape)
-    ijk = np.stack(np.meshgrid(*(np.arange(n)[s] for n, s in zip(grid.shape, steps, strict=True)),
-                               indexing="ij"), -1).reshape(-1, 3)
+    ijk = np.stack(
+        np.meshgrid(
+            *(np.arange(n)[s] for n, s in zip(grid.shape, steps, strict=True)), indexing="ij"
+        ),
+        -1,
+    ).reshape(-1, 3)
     to_source = np.linalg.inv(volume.grid.affine) @ grid.affine
     source_ijk = ijk @ to_source[:3, :3].T + to_source[:3, 3]
     inside = (source_ijk > -0.5) & (source_ijk < np.array(volume.grid.shape) - 0.5)
@@ -147,7 +146,7 @@ def _read(path: Path, pixel_type: int) -> sitk.Image:
     try:
         reader.ReadImageInformation()
         size = reader.GetSize()
-        if len(size) > 3 and max(size[3:]) > 1 or len(size) < 3:
+        if (len(size) > 3 and max(size[3:]) > 1) or len(size) < 3:
             raise ImageError(f"{path.name} is {len(size)}D {size}, a 3D image was wanted")
         if reader.GetNumberOfComponents() != 1:
             count = reader.GetNumberOfComponents()

@@ -46,7 +46,9 @@ class EchoForeground(torch.nn.Module):
 
 
 def config(**changes):
-    return replace(load_config(DEFAULT).correction, reach_mm=4.0, visible_mm=2.0, cut=(24, 20, 7), **changes)
+    return replace(
+        load_config(DEFAULT).correction, reach_mm=4.0, visible_mm=2.0, cut=(24, 20, 7), **changes
+    )
 
 
 def a_study(affine, seed=0):
@@ -58,12 +60,16 @@ def a_study(affine, seed=0):
 def a_mask(study, seed):
     rng = np.random.default_rng(seed)
     coarse = rng.random([n // 4 + 1 for n in study.grid.canonical.shape]) > 0.6
-    mask = np.kron(coarse, np.ones((4, 4, 4)))[tuple(slice(0, n) for n in study.grid.canonical.shape)]
+    mask = np.kron(coarse, np.ones((4, 4, 4)))[
+        tuple(slice(0, n) for n in study.grid.canonical.shape)
+    ]
     return mask.astype(np.uint8)
 
 
 voxels = st.tuples(*(st.integers(0, n - 1) for n in SHAPE))
-click_lists = st.lists(st.tuples(voxels, st.booleans()), min_size=1, max_size=5, unique_by=lambda c: c[0])
+click_lists = st.lists(
+    st.tuples(voxels, st.booleans()), min_size=1, max_size=5, unique_by=lambda c: c[0]
+)
 worlds = {
     "affine": st.sampled_from(list(AFFINES.values())),
     "merge": st.sampled_from(["component", "all"]),
@@ -83,7 +89,9 @@ def replay(affine, merge, places, seed):
 def distance_mm(study, click):
     grid = study.grid.canonical
     ijk = np.indices(grid.shape).reshape(3, -1).T
-    return np.linalg.norm(ijk_to_ras(ijk, grid.affine) - click.point_ras, axis=1).reshape(grid.shape)
+    return np.linalg.norm(ijk_to_ras(ijk, grid.affine) - click.point_ras, axis=1).reshape(
+        grid.shape
+    )
 
 
 @given(**worlds)

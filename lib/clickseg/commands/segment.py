@@ -1,4 +1,4 @@
-"""``clickseg segment`` and ``clickseg correct``: on files what the server does, by the same calls."""
+"""``clickseg segment`` and ``correct``: on files what the server does, by the same calls."""
 
 from __future__ import annotations
 

@@ -61,7 +61,9 @@ def keep_touching(
         touched = {
             int(number)
             for voxel in voxels
-            for number in np.unique(parts[tuple(slice(max(0, v - 1), max(0, v + 2)) for v in voxel)])
+            for number in np.unique(
+                parts[tuple(slice(max(0, v - 1), max(0, v + 2)) for v in voxel)]
+            )
         }
         kept |= np.isin(parts, [number for number in touched if number])
     changed = pred != before

@@ -24,8 +24,8 @@ from clickseg.config import LocalConfig
 from clickseg.correction.fusion import Pass, fuse, keep_touching, pin
 from clickseg.correction.result import Correction
 from clickseg.cuts import Box, Slices
+from clickseg.doubt import most_uncertain
 from clickseg.guidance import draw_clicks
-from clickseg.initial.result import most_uncertain
 from clickseg.study import Study
 
 Key = tuple[tuple[int, ...], ...]

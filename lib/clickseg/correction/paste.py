@@ -23,7 +23,7 @@ from clickseg.clicks import Clicks, voxels_of
 from clickseg.config import PasteConfig
 from clickseg.correction.result import Correction
 from clickseg.cuts import Slices
-from clickseg.initial.result import most_uncertain
+from clickseg.doubt import most_uncertain
 from clickseg.intensity import intensity_range, to_unit_range
 from clickseg.study import Study
 

@@ -1,4 +1,4 @@
-"""What an initial segmentation answers, and where it is least sure."""
+"""What an initial segmentation answers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from clickseg.cuts import Slices
-
-UNSURE = 0.35
-"""A smoothed doubt below this (0: sure, 1: a toss-up) is not worth a click."""
-
-SMOOTHING_MM = 1.0
-"""Doubt is smoothed by a Gaussian of this sigma: a thin rim is less than a patch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,24 +18,3 @@ class Initial:
     prob: NDArray[np.float32]
     box: Slices
     uncertain_ijk: tuple[int, int, int] | None
-
-
-def most_uncertain(
-    prob: NDArray[np.float32], box: Slices, spacing_mm: NDArray[np.float64]
-) -> tuple[int, int, int] | None:
-    """Return the voxel where a click would tell most, or None where all is clear.
-
-    Args:
-        prob: ``(i, j, k)`` in ``box``.
-        box: which voxels of the volume ``prob`` covers.
-        spacing_mm: voxel size of the volume.
-    """
-    if prob.size == 0:
-        return None
-    doubt = 1 - np.abs(2 * prob - 1)
-    smooth = ndimage.gaussian_filter(doubt, SMOOTHING_MM / spacing_mm, mode="constant")
-    place = np.unravel_index(int(smooth.argmax()), smooth.shape)
-    if smooth[place] < UNSURE:
-        return None
-    i, j, k = (int(part.start + index) for part, index in zip(box, place, strict=True))
-    return i, j, k

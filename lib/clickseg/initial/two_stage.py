@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from clickseg.config import TwoStageConfig
 from clickseg.cuts import Box, Slices, shrink
-from clickseg.initial.result import Initial, most_uncertain
+from clickseg.doubt import most_uncertain
+from clickseg.initial.result import Initial
 from clickseg.networks import build_network
 from clickseg.study import Study
 
@@ -104,7 +105,7 @@ def locate_prob(
     logits = sliding_window_inference(
         coarse[None], patch, 1, network, overlap=0.25, mode="gaussian", padding_mode="replicate"
     )
-    prob: NDArray[np.float32] = torch.sigmoid(logits.float())[0, 0].cpu().numpy()  # type: ignore[union-attr]
+    prob: NDArray[np.float32] = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
     return prob
 
 
@@ -116,7 +117,7 @@ def segment_prob(
     logits = [
         sliding_window_inference(
             view[None], patch, 1, network, overlap=0.5, mode="gaussian", padding_mode="replicate"
-        )[0].float()  # type: ignore[index]
+        )[0].float()
         for view in views
     ]
     if mirror:

@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from clickseg.config import WholeVolumeConfig
 from clickseg.cuts import Slices
-from clickseg.initial.result import Initial, most_uncertain
+from clickseg.doubt import most_uncertain
+from clickseg.initial.result import Initial
 from clickseg.intensity import intensity_range, to_unit_range
 from clickseg.study import Study
 

@@ -1,4 +1,4 @@
-"""Train the local correction: simulated and real errors, clicks in the loop, loss at every click."""
+"""Train the local correction: simulated and real errors, clicks in the loop, loss at each."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def train_local(
         losses = [
             loss
             for turn in range(config.clicks)
-            if (loss := _turn(net, [item for item in items if turn < item.rounds], config, run, rng))
+            if (
+                loss := _turn(net, [item for item in items if turn < item.rounds], config, run, rng)
+            )
             is not None
         ]
         if not losses:  # every start mask was perfect: nothing to learn from this batch
@@ -106,9 +108,12 @@ def click_scores(
             continue
         study = region_study(case, config)
         label, start = case.region_label[0].numpy(), real[case.case_id][0].numpy()
-        curve, mask, made = [dice(start, label)], start, []
+        curve, mask = [dice(start, label)], start
+        made: list[Click] = []
         for _ in range(clicks):
-            found = next_click(label, mask, config.spacing_mm, [click.voxel(study.grid) for click in made])
+            found = next_click(
+                label, mask, config.spacing_mm, [click.voxel(study.grid) for click in made]
+            )
             if found is not None:
                 made.append(Click.at(found[0], found[1], study.grid))
                 mask = correction(study, start, tuple(made)).mask
@@ -195,8 +200,12 @@ def _turn(
         kinds = np.array([kind for _, kind in item.clicks])
         seen = _distance_mm(voxels - center, config) <= config.visible_mm
         points = voxels[seen] - center + np.array(config.cut) // 2
-        guidance = draw_clicks(points, kinds[seen], config.cut, config.spacing_mm, config.guidance_mm)
-        cuts.append(network_input(box.take(item.image), box.take(item.start), torch.from_numpy(guidance)))
+        guidance = draw_clicks(
+            points, kinds[seen], config.cut, config.spacing_mm, config.guidance_mm
+        )
+        cuts.append(
+            network_input(box.take(item.image), box.take(item.start), torch.from_numpy(guidance))
+        )
         labels.append(box.take(torch.from_numpy(item.label)[None].float()))
         weights.append(_ball(config))
         boxes.append(box)

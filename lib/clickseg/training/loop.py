@@ -7,7 +7,6 @@ written after each epoch, so a run that was killed goes on as if nothing had hap
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ignite.handlers import EpochOutputStore, ProgressBar, TensorboardLogger
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from clickseg.atomic import replacing
 from clickseg.config import FitConfig
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def fit(
         if average is not None:
             average.update_parameters(network)
         if config.schedule == "poly":
-            scheduler.step()  # type: ignore[call-arg]
+            scheduler.step()
         return float(loss.detach())
 
     trainer = Engine(step)
@@ -94,14 +94,14 @@ def fit(
     losses.attach(trainer, "losses")
     started = time.monotonic()
 
-    @trainer.on(Events.STARTED)
+    @trainer.on(Events.STARTED)  # type: ignore[untyped-decorator]
     def _start_after_the_checkpoint(engine: Engine) -> None:
         engine.state.epoch = done
         engine.state.iteration = done * config.steps_per_epoch
 
-    @trainer.on(Events.EPOCH_COMPLETED)
+    @trainer.on(Events.EPOCH_COMPLETED)  # type: ignore[untyped-decorator]
     def _close_epoch(engine: Engine) -> None:
-        loss = float(np.mean(engine.state.losses))  # type: ignore[attr-defined]
+        loss = float(np.mean(engine.state.losses))
         kept: Any = network if average is None else average.module
         value = loss if validate is None else validate(kept.eval())
         engine.state.metrics = {"loss": loss, "validation": value}
@@ -114,7 +114,9 @@ def fit(
         )
         _save(checkpoint, parts, engine.state.epoch)
 
-    ProgressBar(desc=run.name, persist=True).attach(trainer, output_transform=lambda loss: {"loss": loss})
+    ProgressBar(desc=run.name, persist=True).attach(
+        trainer, output_transform=lambda loss: {"loss": loss}
+    )
     if done < config.epochs:
         with TensorboardLogger(log_dir=str(run.folder / "log" / run.name)) as board:
             board.attach_output_handler(
@@ -144,9 +146,9 @@ def _scheduler(optimizer: torch.optim.Optimizer, config: FitConfig) -> Any:
 
 
 def _save(path: Path, parts: dict[str, Any], epoch: int) -> None:
-    part = path.with_name(f".part-{path.name}")
-    torch.save({"epoch": epoch} | {key: value.state_dict() for key, value in parts.items()}, part)
-    os.replace(part, path)
+    state = {"epoch": epoch} | {key: value.state_dict() for key, value in parts.items()}
+    with replacing(path) as part:
+        torch.save(state, part)
 
 
 def _resume(path: Path, parts: dict[str, Any], run: Run) -> int:

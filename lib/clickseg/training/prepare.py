@@ -1,4 +1,4 @@
-"""Bring the studies of a training into memory, small: the tumor's surroundings, and the rest coarse.
+"""Bring the studies of a training into memory: the tumor's surroundings, the rest coarse.
 
 Per case about 5 MB are kept in place of 130: a region of a few cm at the fine spacing, two regions
 without tumor, and the whole volume at the coarse spacing.
@@ -21,6 +21,9 @@ from clickseg.study import Case, read_case_label, read_study
 from clickseg.volume import ImageError
 
 logger = logging.getLogger(__name__)
+
+FAR_MM = 25.0
+"""A bright place at least this far from the tumor's center is taken for a vessel or mucosa."""
 
 Size3 = tuple[int, int, int]
 Spacing = tuple[float, float, float]
@@ -73,7 +76,8 @@ def _prepare(case: Case, fine_mm: Spacing, size: Size3, coarse_mm: Spacing, seed
     bright = np.argwhere(study.image[0, ::4, ::4, ::2] > 2.0) * (4, 4, 2)
     has_tumor = len(voxels) > 0
     center = (voxels.min(0) + voxels.max(0)) / 2 if has_tumor else _pick(bright, rng, label.shape)
-    places = [_mirrored(center, study.image[0]), _pick(_far(bright, center, spacing_mm), rng, label.shape)]
+    far = bright[np.linalg.norm((bright - center) * spacing_mm, axis=1) > FAR_MM]
+    places = [_mirrored(center, study.image[0]), _pick(far, rng, label.shape)]
 
     def take(volume: Tensor, place: NDArray[np.float64], shape: Size3 = size) -> Tensor:
         return Box.around(np.rint(place), spacing_mm, fine_mm, shape).take(volume)
@@ -102,12 +106,9 @@ def _mirrored(center: NDArray[np.float64], t1ce: NDArray[np.float32]) -> NDArray
     return np.array([2 * middle - center[0], center[1], center[2]])
 
 
-def _far(points: NDArray[np.int64], center: NDArray[np.float64], spacing: NDArray[np.float64]) -> NDArray[np.int64]:
-    distance_mm = np.linalg.norm((points - center) * spacing, axis=1)
-    return points[distance_mm > 25]
-
-
-def _pick(points: NDArray[np.int64], rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    if len(points) == 0:
-        return np.array(shape) / 2
-    return points[rng.integers(len(points))].astype(float)
+def _pick(
+    points: NDArray[np.int64], rng: np.random.Generator, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Return one of the voxels, or the middle of the volume where there are none."""
+    place = points[rng.integers(len(points))] if len(points) else np.array(shape) / 2
+    return np.asarray(place, dtype=float)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from clickseg.atomic import replacing
 from clickseg.config import SplitConfig, TwoStageConfig
 from clickseg.networks import build_network
 from clickseg.training.loop import Run
@@ -50,7 +50,6 @@ def real_errors(
         held = [by_id[name] for name in fold.validation]
         for case in [*held, *(validation if number == 0 else [])]:
             errors[case.case_id] = region_pred(network, case, config, run.device)
-    part = path.with_name(f".part-{path.name}")
-    torch.save(errors, part)
-    os.replace(part, path)
+    with replacing(path) as part:
+        torch.save(errors, part)
     return errors

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clickseg.atomic import replacing
 from clickseg.config import SplitConfig
 
 
@@ -63,9 +63,8 @@ def folds_of(case_ids: Sequence[str], count: int, config: SplitConfig, seed: int
 def write_split(split: Split, path: Path) -> None:
     """Write a split as JSON, whole or not at all."""
     text = json.dumps({"training": split.training, "validation": split.validation}, indent=1)
-    part = path.with_name(f".part-{path.name}")
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def read_split(path: Path) -> Split:

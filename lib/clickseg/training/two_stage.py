@@ -51,7 +51,10 @@ def train_locate(
     loss = DiceCELoss(sigmoid=True, batch=True)
 
     def draw(rng: np.random.Generator) -> Pair:
-        return _batch(_coarse_item(training, patch, config, transform, rng) for _ in range(config.locate.fit.batch))
+        return _batch(
+            _coarse_item(training, patch, config, transform, rng)
+            for _ in range(config.locate.fit.batch)
+        )
 
     def loss_of(net: nn.Module, batch: Pair) -> Tensor:
         return _deep_loss(loss, net(batch[0].to(run.device)), batch[1].to(run.device))

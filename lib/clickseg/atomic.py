@@ -1,0 +1,39 @@
+"""Write a file so that no reader ever sees half of it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a new file beside ``path`` to write to; it takes its place if all went well.
+
+    What was written is on the disk before it is moved; after an error the old file is as it was.
+
+    Args:
+        path: the file to make or replace; its folder is made.
+        suffix: ending of the temporary name, for writers that choose the format by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(suffix=suffix, prefix=f".part-{path.name}-", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o666 & ~_umask())  # a temporary file is for its owner alone
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
