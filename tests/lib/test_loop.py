@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from clickseg.config import FitConfig
+from clickseg.training.loop import Run, fit
+
+FIT = FitConfig(
+    epochs=4, steps_per_epoch=5, batch=3, optimizer="adam", rate=0.01,
+    schedule="poly", bfloat16=False, average=0.0,
+)  # fmt: skip
+
+
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Linear(2, 1)
+
+
+def draw(rng):
+    return torch.from_numpy(rng.normal(size=(3, 2))).float()
+
+
+def loss_of(net, x):
+    return ((net(x) - x.sum(1, keepdim=True)) ** 2).mean()
+
+
+def train(folder, config=FIT, validate=None, seed=1):
+    return fit(network(), config, Run(folder, "test", seed), draw, loss_of, validate)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize("schedule", ["poly", "plateau"])
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, average, schedule):
+    from dataclasses import replace
+
+    config = replace(FIT, average=average, schedule=schedule)
+    whole = train(tmp_path / "whole", config)
+    epochs = []
+
+    def die_in_the_third_epoch(net):
+        epochs.append(1)
+        if len(epochs) == 3:
+            raise Killed
+        return 1.0
+
+    def validate(net):
+        return 1.0
+
+    # the plateau schedule watches the validation value, so it must be the same in both runs
+    whole = train(tmp_path / "watched", config, validate)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", config, die_in_the_third_epoch)
+    resumed = train(tmp_path / "killed", config, validate)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_same_seed_gives_the_same_network(tmp_path):
+    first, second = train(tmp_path / "a"), train(tmp_path / "b")
+    other = train(tmp_path / "c", seed=2)
+    assert torch.equal(first.weight, second.weight)
+    assert not torch.equal(first.weight, other.weight)
+
+
+def test_it_learns(tmp_path):
+    from dataclasses import replace
+
+    net = train(tmp_path, replace(FIT, epochs=30, steps_per_epoch=20, rate=0.05))
+    np.testing.assert_allclose(net.weight.detach(), [[1, 1]], atol=0.02)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = train(tmp_path)
+
+    def never(net):
+        raise AssertionError
+
+    assert torch.equal(first.weight, train(tmp_path, validate=never).weight)
+
+
+def test_a_tensorboard_log_is_written(tmp_path):
+    train(tmp_path)
+    assert list((tmp_path / "log" / "test").glob("events.out.tfevents.*"))
