@@ -1,0 +1,87 @@
+"""Measures of masks and of their agreement; numpy and scipy only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
+
+from clickseg.geometry import voxel_ml
+
+
+def dice(pred: NDArray[Any], label: NDArray[Any]) -> float:
+    """Return the Dice coefficient of two masks of one shape; 1 where both are empty."""
+    both, total = _overlap(pred, label)
+    return 2 * both / total if total else 1.0
+
+
+def iou(pred: NDArray[Any], label: NDArray[Any]) -> float:
+    """Return intersection over union of two masks of one shape; 1 where both are empty."""
+    both, total = _overlap(pred, label)
+    return both / (total - both) if total else 1.0
+
+
+def volume_ml(mask: NDArray[Any], affine: ArrayLike) -> float:
+    """Return the volume of a mask in ml; 0 where it is empty."""
+    return int(np.count_nonzero(mask)) * voxel_ml(affine)
+
+
+def bounding_box(mask: NDArray[Any]) -> tuple[slice, slice, slice] | None:
+    """Return the smallest box that holds a mask ``(I, J, K)``, or None where it is empty."""
+    box: list[slice] = []
+    rest = mask
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        filled = np.flatnonzero(rest.any(axis=others))
+        if filled.size == 0:
+            return None
+        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
+        # Each axis that is cut makes the next look cheaper: 1 ms for 448x448x80, not 9.
+        rest = rest[(*[slice(None)] * axis, box[-1])]
+    return box[0], box[1], box[2]
+
+
+def max_axial_diameter_mm(mask: NDArray[Any], affine: ArrayLike) -> float:
+    """Return the largest distance between two points of a mask in one axial plane; 0 if empty.
+
+    Measured between outer corners of voxels, so one voxel of 3x4 mm has a diameter of 5 mm.
+
+    Args:
+        mask: canonical ``(I, J, K)``: axial planes are those of constant K.
+        affine: of the canonical grid; oblique and sheared ones are measured along their plane.
+    """
+    box = bounding_box(mask)
+    if box is None:
+        return 0.0
+    matrix = np.asarray(affine, dtype=float)
+    plane_mm = np.linalg.qr(matrix[:3, :2])[1]  # coordinates of I and J steps within the plane
+    part = mask[box] != 0
+    longest = 0.0
+    for k in range(part.shape[2]):
+        corners = _outer_corners(part[:, :, k])
+        if len(corners):
+            hull = corners[ConvexHull(corners).vertices]
+            longest = max(longest, float(pdist(hull @ plane_mm.T).max()))
+    return longest
+
+
+def _outer_corners(plane: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return pixel corners ``(N, 2)`` of a mask ``(I, J)``; their hull is the hull of the mask."""
+    rows = np.flatnonzero(plane.any(axis=1))
+    first = plane[rows].argmax(axis=1)
+    stop = plane.shape[1] - plane[rows, ::-1].argmax(axis=1)
+    corners = [
+        np.column_stack([row, column]) for row in (rows, rows + 1) for column in (first, stop)
+    ]
+    return np.asarray(np.concatenate(corners), dtype=float)
+
+
+def _overlap(pred: NDArray[Any], label: NDArray[Any]) -> tuple[int, int]:
+    """Return the sizes of the intersection and of both masks together."""
+    if pred.shape != label.shape:
+        raise ValueError(f"masks of one shape were wanted, got {pred.shape} and {label.shape}")
+    a, b = pred != 0, label != 0
+    return int(np.count_nonzero(a & b)), int(np.count_nonzero(a)) + int(np.count_nonzero(b))
