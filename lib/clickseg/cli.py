@@ -9,6 +9,7 @@ import typer
 from clickseg.clicks import ClickError
 from clickseg.commands import train
 from clickseg.commands.phantom import phantom
+from clickseg.commands.picture import picture
 from clickseg.commands.segment import correct, segment
 from clickseg.config import ConfigError
 from clickseg.modelfile import ModelError
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("phantom")(phantom)
 app.command("segment")(segment)
 app.command("correct")(correct)
+app.command("picture")(picture)
 app.add_typer(train.app, name="train")
 
 

@@ -47,7 +47,7 @@ def correct(
     """Mend an outline around clicks; print the measurements as JSON."""
     engine = Engine(load_models(models, device))
     study = engine.study(image, t2 or find_case(image).t2)
-    clicks = read_clicks(_voxels(click), _voxels(background), study.grid)
+    clicks = read_clicks(parse_points(click), parse_points(background), study.grid)
     mask = None
     if start is not None:
         label = read_label(start)
@@ -56,7 +56,12 @@ def correct(
     _write(engine.correct(study, clicks, mask), study.grid, out)
 
 
-def _voxels(points: list[str] | None) -> list[list[float]]:
+def parse_points(points: list[str] | None) -> list[list[float]]:
+    """Read points of the command line, ``i,j,k`` each.
+
+    Raises:
+        ClickError: if one is no list of numbers.
+    """
     try:
         return [[float(part) for part in point.split(",")] for point in points or []]
     except ValueError as error:
