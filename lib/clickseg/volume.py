@@ -1,17 +1,23 @@
 """Read and write 3D images; refuse what is not one, with a sentence that says why.
 
-SimpleITK does the work: it is what 3D Slicer reads with, so where a NIfTI file holds two
-geometries (qform and sform) both see the same one. Formats: ``.nii``, ``.nii.gz``, ``.nrrd``.
+SimpleITK says where the voxels lie: it is what 3D Slicer reads with, so where a NIfTI file holds
+two geometries (qform and sform) both see the same one. The pixels of NIfTI files are read by
+nibabel and the checksum of gzip is looked at: ITK fills what a truncated file lacks with zeros
+and says nothing. Formats: ``.nii``, ``.nii.gz``, ``.nrrd``.
 """
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # its documented name
+from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from clickseg.atomic import replacing
@@ -22,6 +28,9 @@ EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 
 MAX_VOXELS = 128 * 1024 * 1024
 """Larger images are refused before their pixels are read: two such sequences take 1 GB."""
+
+
+_NIFTI2_SIZES = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
 
 
 class ImageError(ValueError):
@@ -71,13 +80,12 @@ def read_volume(path: Path) -> Volume:
             several components or too many voxels, no invertible affine, or values that are not
             finite.
     """
-    image = _read(path, sitk.sitkFloat32)
-    array = sitk.GetArrayFromImage(image).transpose()
+    grid, array = _read(path)
     flat = array.ravel("K")
     # One pass without a temporary array; only an overflow of the sum needs the slow look.
     if not np.isfinite(np.dot(flat, flat)) and not np.isfinite(flat).all():
         raise ImageError(f"{path.name} holds values that are not finite (NaN or infinity)")
-    return Volume(array, _grid_of(image, path))
+    return Volume(array, grid)
 
 
 def read_label(path: Path) -> Volume:
@@ -134,7 +142,7 @@ def resample(volume: Volume, grid: Grid) -> tuple[NDArray[np.float32], float]:
     return sitk.GetArrayFromImage(moved).transpose(), float(inside.all(axis=1).mean())
 
 
-def _read(path: Path, pixel_type: int) -> sitk.Image:
+def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
     """Read a file after a look at its header."""
     stem_of(path)
     if not path.is_file():
@@ -143,32 +151,51 @@ def _read(path: Path, pixel_type: int) -> sitk.Image:
         raise ImageError(f"{path.name} is an empty file, not an image")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
         reader.ReadImageInformation()
-        size = reader.GetSize()
-        if (len(size) > 3 and max(size[3:]) > 1) or len(size) < 3:
-            raise ImageError(f"{path.name} is {len(size)}D {size}, a 3D image was wanted")
-        if reader.GetNumberOfComponents() != 1:
-            count = reader.GetNumberOfComponents()
-            raise ImageError(f"{path.name} has {count} values a voxel, one was wanted")
-        if int(np.prod(size)) > MAX_VOXELS:
-            raise ImageError(f"{path.name} has {size} voxels, at most {MAX_VOXELS} are allowed")
-        if len(size) > 3:
-            reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
-        reader.SetOutputPixelType(pixel_type)
-        return reader.Execute()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ImageError(f"{path.name} cannot be read as an image: {reason}") from error
-
-
-def _grid_of(image: sitk.Image, path: Path) -> Grid:
-    spacing = np.array(image.GetSpacing())
-    lps = np.eye(4)
-    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * spacing
-    lps[:3, 3] = image.GetOrigin()
+        raise _unreadable(path, error) from error
+    size = reader.GetSize()
+    if len(size) < 3 or max(size[3:], default=1) > 1:
+        raise ImageError(f"{path.name} is {len(size)}D {size}, a 3D image was wanted")
+    if reader.GetNumberOfComponents() != 1:
+        count = reader.GetNumberOfComponents()
+        raise ImageError(f"{path.name} has {count} values a voxel, one was wanted")
+    if int(np.prod(size)) > MAX_VOXELS:
+        raise ImageError(f"{path.name} has {size} voxels, at most {MAX_VOXELS} are allowed")
     try:
-        return Grid(image.GetSize(), LPS_FROM_RAS @ lps)
+        if path.name.endswith(".nrrd"):
+            array = sitk.GetArrayFromImage(reader.Execute()).transpose()
+        else:
+            array = _nifti_pixels(path)
+    except (RuntimeError, OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+        raise _unreadable(path, error) from error
+    return _grid_of(reader, path), array.reshape(size[:3], order="F")
+
+
+def _unreadable(path: Path, error: Exception) -> ImageError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return ImageError(f"{path.name} cannot be read as an image: {lines[-1].strip()}")
+
+
+def _nifti_pixels(path: Path) -> NDArray[np.float32]:
+    """Return the pixels of a NIfTI file, whole or not at all."""
+    content = path.read_bytes()
+    if path.name.endswith(".gz"):
+        content = gzip.decompress(content)
+    kind = nib.Nifti2Image if content[:4] in _NIFTI2_SIZES else nib.Nifti1Image
+    return np.asarray(np.asanyarray(kind.from_bytes(content).dataobj), dtype=np.float32)
+
+
+def _grid_of(image: sitk.ImageFileReader, path: Path) -> Grid:
+    dim = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(dim, dim)[:3, :3]
+    lps = np.eye(4)
+    lps[:3, :3] = direction * np.array(image.GetSpacing()[:3])
+    lps[:3, 3] = image.GetOrigin()[:3]
+    try:
+        return Grid(image.GetSize()[:3], LPS_FROM_RAS @ lps)
     except ValueError as error:
         raise ImageError(f"{path.name}: {error}") from error
 

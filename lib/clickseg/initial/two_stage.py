@@ -45,7 +45,7 @@ class TwoStage:
     @torch.inference_mode()
     def __call__(self, study: Study) -> Initial:
         """Return the initial outline of a study; empty where no tumor is found."""
-        device = next(self.network.parameters()).device
+        device = next(self.network.parameters(), torch.empty(0)).device
         image = torch.from_numpy(study.image).to(device)
         spacing_mm = study.grid.canonical.spacing_mm
         shape = study.grid.canonical.shape

@@ -1,0 +1,194 @@
+"""From labelled studies to models and back, in miniature."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clickseg.clicks import Click
+from clickseg.config import config_from, load_config
+from clickseg.correction.local import LocalCorrection
+from clickseg.geometry import Grid
+from clickseg.modelfile import read_manifest
+from clickseg.models import load_models
+from clickseg.study import read_study
+from clickseg.training.correction import train_correction
+from clickseg.training.initial import train_initial
+from clickseg.training.local import ball_loss, click_scores, region_study
+from clickseg.training.prepare import Prepared, prepare_cases
+from clickseg.training.split import read_split
+from clickseg.training.start import labelled_cases
+from clickseg.volume import ImageError, Volume, write_volume
+
+DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
+SHAPE = (61, 53, 19)
+TRAINING = ("fold0", "fold1", "locate", "segment", "correction")
+
+
+def small(network, filters):
+    arguments = network.arguments | {"filters": filters}
+    for key, count in (("kernel_size", 3), ("strides", 3), ("upsample_kernel_size", 2)):
+        arguments[key] = arguments[key][:count]
+    return replace(network, arguments=arguments)
+
+
+def smaller(stage, fit):
+    return replace(stage, patch=(48, 48, 12), fit=fit, network=small(stage.network, [2, 4, 8]))
+
+
+def tiny():
+    """The default recipe with tiny networks, patches and few steps."""
+    config = load_config(DEFAULT)
+    fit = replace(config.initial.segment.fit, epochs=1, steps_per_epoch=2, bfloat16=False)
+    initial, correction = config.initial, config.correction
+    return replace(
+        config,
+        split=replace(config.split, validation=0.34),
+        initial=replace(
+            initial,
+            fold_epochs=1,
+            locate=replace(
+                initial.locate,
+                patch=(16, 16, 8),
+                fit=fit,
+                network=small(initial.locate.network, [2, 4, 8]),
+            ),
+            segment=replace(
+                initial.segment,
+                patch=(16, 16, 8),
+                fit=fit,
+                network=small(initial.segment.network, [2, 4, 8]),
+            ),
+        ),
+        correction=replace(
+            correction,
+            cut=(16, 16, 5),
+            fit=replace(fit, batch=2),
+            network=small(correction.network, [2, 4, 8]),
+        ),
+    )
+
+
+def write_case(folder, name, center, radius_mm, t2=True, label=True):
+    grid = Grid(SHAPE, np.diag([-0.5, -0.5, 1.5, 1.0]))
+    offsets = (np.indices(SHAPE).reshape(3, -1).T - center) * grid.spacing_mm
+    ball = (np.linalg.norm(offsets, axis=1) <= radius_mm).reshape(SHAPE)
+    rng = np.random.default_rng(len(name))
+    noise = rng.normal(100, 20, SHAPE)
+    for path, sign, wanted in ((folder, 1, True), (folder / "t2", -0.5, t2)):
+        if wanted:
+            image = np.clip(noise + sign * 100 * ball, 1, None).astype(np.float32)
+            write_volume(path / f"{name}.nii.gz", Volume(image, grid))
+    if label:
+        write_volume(
+            folder / "labels/final" / f"{name}.nii.gz", Volume(ball.astype(np.uint8), grid)
+        )
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    for number, radius_mm in enumerate([4.0, 5.0, 3.0, 6.0], start=1):
+        write_case(folder, f"VS-{number}", (20 + 5 * number, 26, 9), radius_mm, t2=number != 2)
+    write_case(folder, "VS-5", (30, 26, 9), 0.0)
+    write_case(folder, "VS-6", (30, 26, 9), 4.0, label=False)
+    return folder
+
+
+def test_training_writes_models_that_load_and_answer(studies, tmp_path):
+    config, cases = tiny(), labelled_cases(studies)
+    train_initial(cases, config, tmp_path, "cpu")
+    train_correction(cases, config, tmp_path, "cpu")
+    split = read_split(tmp_path / "split.json")
+    assert sorted([*split.training, *split.validation]) == [f"VS-{n}" for n in range(1, 6)]
+    for name in ("initial", "correction"):
+        manifest = read_manifest(tmp_path, name)
+        assert config_from(manifest.recipe) == config
+        assert manifest.data["training"] == list(split.training)
+    assert {"validation_dice", "seconds_a_study"} <= set(read_manifest(tmp_path, "initial").metrics)
+    assert load_config(tmp_path / "config.yaml") == config
+    assert {path.name for path in (tmp_path / "log").iterdir()} == set(TRAINING)
+
+    models = load_models(tmp_path)
+    study = read_study(cases[0].t1ce, cases[0].t2)
+    start = models.initial(study).mask
+    click = Click.at((20, 20, 9), True, study.grid)
+    mask = models.correction(study, start, (click,)).mask
+    assert mask[click.voxel(study.grid.canonical)] == 1
+
+
+def test_a_corrupt_study_among_good_ones_is_left_out(studies, tmp_path, caplog):
+    for path in studies.rglob("*.nii.gz"):
+        target = tmp_path / path.relative_to(studies)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes()[: 200 if path.name == "VS-3.nii.gz" else None])
+    with caplog.at_level("WARNING"):
+        prepared = prepare(labelled_cases(tmp_path))
+    assert [case.case_id for case in prepared] == ["VS-1", "VS-2", "VS-4", "VS-5"]
+    assert "VS-3 is left out" in caplog.text
+
+
+def test_a_folder_without_labels_is_refused(tmp_path):
+    write_case(tmp_path, "VS-1", (30, 26, 9), 4.0, label=False)
+    with pytest.raises(ImageError, match=r"no study in .* has a label"):
+        labelled_cases(tmp_path)
+
+
+def prepare(cases):
+    return prepare_cases(cases, (0.5, 0.5, 1.5), (32, 32, 12), (2.0, 2.0, 3.0), seed=1)
+
+
+def test_a_prepared_case_keeps_the_tumor_in_its_middle(studies):
+    case = prepare(labelled_cases(studies)[:1])[0]
+    assert case.region.shape == (2, 32, 32, 12)
+    assert case.region.dtype == torch.float16
+    middle = torch.nonzero(case.region_label[0]).float().mean(0)
+    np.testing.assert_allclose(middle, [16, 16, 6], atol=0.6)
+    assert all(empty.shape == (2, 26, 26, 10) for empty in case.empty)
+    # A ball of 4 mm: 268 mm3 of voxels of 12 mm3, where more than 0.3 of a voxel is tumor.
+    assert 20 <= int(case.coarse_label.sum()) <= 40
+
+
+def test_a_tumor_free_study_is_prepared_without_one(studies):
+    case = prepare([c for c in labelled_cases(studies) if c.case_id == "VS-5"])[0]
+    # radius 0 still holds the voxel at its center
+    assert int(case.region_label.sum()) == 1
+
+
+def test_ball_loss_by_hand():
+    logits = torch.tensor([0.0, 0.0]).reshape(1, 1, 2, 1, 1)
+    label = torch.tensor([1.0, 0.0]).reshape(1, 1, 2, 1, 1)
+    weight = torch.tensor([1.0, 0.5]).reshape(1, 1, 2, 1, 1)
+    # cross-entropy log 2 everywhere; p y w = 0.5, (p + y) w = 1.5 + 0.25, one added to both.
+    expected = np.log(2) + 1 - (2 * 0.5 + 1) / (1.75 + 1)
+    assert ball_loss(logits, label, weight).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("logit", [-100.0, 0.0, 100.0])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_ball_loss_has_finite_gradients(logit, value):
+    logits = torch.full((2, 1, 3, 5, 7), logit, requires_grad=True)
+    ball_loss(logits, torch.full_like(logits, value), torch.ones_like(logits)).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+class Truth(torch.nn.Module):
+    """Answers with the first channel, which the test fills with the label."""
+
+    def forward(self, x):
+        return 20 * x[:, :1] - 10
+
+
+def test_click_scores_rise_with_a_network_that_knows():
+    label = torch.zeros(1, 32, 32, 12, dtype=torch.uint8)
+    label[:, 10:22, 10:22, 4:8] = 1
+    case = Prepared("a", torch.cat([label, label]).half(), label, (), label, label, True)
+    config = tiny().correction
+    start = torch.zeros_like(label)
+    scores = click_scores(LocalCorrection(Truth(), config), [case], {"a": start}, config, clicks=2)
+    assert scores["dice_after_0"] == 0
+    assert scores["dice_after_2"] > 0.95
+    assert scores["harm_rate"] == 0
+    assert region_study(case, config).image.shape == (2, 32, 32, 12)

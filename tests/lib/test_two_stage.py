@@ -1,0 +1,106 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clickseg.config import load_config
+from clickseg.geometry import Grid
+from clickseg.initial import TwoStage
+from clickseg.study import Study
+
+DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
+AFFINES = {
+    "ras": [[0.5, 0, 0, -7], [0, 0.4, 0, 3], [0, 0, 1.5, 11], [0, 0, 0, 1]],
+    "lps": [[-0.5, 0, 0, 7], [0, -0.4, 0, -3], [0, 0, 1.5, 11], [0, 0, 0, 1]],
+    "permuted": [[0, 0, 1.5, 11], [-0.5, 0, 0, 7], [0, 0.4, 0, 3], [0, 0, 0, 1]],
+}
+SHAPE = (83, 71, 29)
+
+
+class Bright(torch.nn.Module):
+    """Takes what is bright on the T1ce for tumor."""
+
+    def forward(self, x):
+        return 20 * (x[:, :1] - 2)
+
+
+class Nothing(torch.nn.Module):
+    def forward(self, x):
+        return torch.full_like(x[:, :1], -20)
+
+
+class Pair(torch.nn.Module):
+    def __init__(self, locate, segment):
+        super().__init__()
+        self.locate, self.segment = locate, segment
+
+
+def config(**changes):
+    initial = load_config(DEFAULT).initial
+    return replace(
+        initial,
+        locate=replace(initial.locate, patch=(16, 16, 8)),
+        segment=replace(initial.segment, patch=(32, 32, 8), margin_mm=3.0),
+        **changes,
+    )
+
+
+def a_study(affine, *balls):
+    """A dark study with bright balls: ``(center_ijk, radius_mm)`` on the stored grid."""
+    grid = Grid(SHAPE, np.array(affine, float))
+    ijk = np.indices(SHAPE).reshape(3, -1).T
+    stored = np.zeros(SHAPE, np.float32)
+    for center, radius_mm in balls:
+        offsets = (ijk - center) * grid.spacing_mm
+        stored[(np.linalg.norm(offsets, axis=1) <= radius_mm).reshape(SHAPE)] = 4
+    image = np.zeros((2, *grid.canonical.shape), np.float32)
+    image[0] = grid.to_canonical(stored)
+    return Study("case", image, grid, None), grid.to_canonical(stored > 0)
+
+
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES.keys())
+def test_a_bright_ball_is_outlined_where_it_is(affine):
+    study, ball = a_study(affine, ((23, 31, 11), 5.0))
+    result = TwoStage(Pair(Bright(), Bright()), config())(study)
+    overlap = 2 * (result.mask & ball).sum() / (result.mask.sum() + ball.sum())
+    # Voxels of 1.5 mm across the axial plane are interpolated, which rounds the ball off.
+    assert overlap > (0.97 if study.grid.canonical.spacing_mm[2] == 1.5 else 0.92)
+    outside = np.ones(result.mask.shape, bool)
+    outside[result.box] = False
+    assert not result.mask[outside].any()
+    assert result.prob.shape == tuple(part.stop - part.start for part in result.box)
+
+
+def test_a_tumor_larger_than_the_patch_is_outlined_whole():
+    study, ball = a_study(AFFINES["ras"], ((41, 35, 14), 13.0))
+    result = TwoStage(Pair(Bright(), Bright()), config())(study)
+    assert (result.mask & ball).sum() / ball.sum() > 0.97
+
+
+def test_only_the_heaviest_part_is_kept():
+    study, _ = a_study(AFFINES["ras"], ((23, 31, 11), 5.0), ((45, 31, 11), 2.0))
+    mask = TwoStage(Pair(Bright(), Bright()), config())(study).mask
+    assert mask[23, 31, 11] == 1
+    assert mask[45, 31, 11] == 0
+
+
+@pytest.mark.parametrize(
+    "pair", [(Nothing(), Bright()), (Bright(), Nothing())], ids=["coarse", "fine"]
+)
+def test_no_tumor_found_is_an_empty_mask(pair):
+    study, _ = a_study(AFFINES["lps"], ((23, 31, 11), 5.0))
+    result = TwoStage(Pair(*pair), config())(study)
+    assert not result.mask.any()
+    assert result.uncertain_ijk is None
+    assert result.mask.shape == study.grid.canonical.shape
+
+
+def test_the_same_study_gives_the_same_bits():
+    torch.manual_seed(0)
+    study, _ = a_study(AFFINES["lps"], ((23, 31, 11), 5.0))
+    model = TwoStage(Pair(Bright(), torch.nn.Conv3d(2, 1, 3, padding=1)), config())
+    first, second = model(study), model(study)
+    assert np.array_equal(first.mask, second.mask)
+    assert np.array_equal(first.prob, second.prob)
