@@ -26,6 +26,7 @@ from clickseg.geometry import Grid, ijk_to_ras, ras_to_ijk
 from clickseg.initial import Initial
 from clickseg.metrics import max_axial_diameter_mm, volume_ml
 from clickseg.models import Models
+from clickseg.scribbles import Scribbles
 from clickseg.study import Study, check_same_grid, read_study
 from clickseg.volume import ImageError, read_label, stem_of
 
@@ -120,13 +121,20 @@ class Engine:
             correction = replace(none_yet, uncertain_ijk=initial.uncertain_ijk)
             return self._answer(study, initial.mask, (), correction, infer_s)
 
-    def correct(self, study: Study, clicks: Clicks, start: Mask | None = None) -> Segmentation:
-        """Return a start mask, mended around the clicks: a pure function of the three.
+    def correct(
+        self,
+        study: Study,
+        clicks: Clicks,
+        start: Mask | None = None,
+        scribbles: Scribbles | None = None,
+    ) -> Segmentation:
+        """Return a start mask, mended around the clicks: a pure function of the arguments.
 
         Args:
             study: as ``study`` returned it.
             clicks: all clicks so far.
             start: canonical uint8 mask; None starts from the initial outline.
+            scribbles: voxels to set last, whatever the models say.
 
         Raises:
             ValueError: if the start mask has another shape, or a click lies outside.
@@ -139,6 +147,10 @@ class Engine:
             if correction.uncertain_ijk is None and initial is not None:
                 far = _far_from(clicks, initial.uncertain_ijk, study, correction.radius_mm)
                 correction = replace(correction, uncertain_ijk=far)
+            if scribbles is not None:
+                painted = correction.mask.copy()
+                scribbles.pin(painted)
+                correction = replace(correction, mask=painted)
             infer_s = time.perf_counter() - started_s
             return self._answer(study, mask, clicks, correction, infer_s)
 

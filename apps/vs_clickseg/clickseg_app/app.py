@@ -1,0 +1,184 @@
+"""The app: which models and strategies there are, and what a request may touch."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fastapi import HTTPException
+from monailabel.config import settings as server
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.utils.sessions import Sessions
+
+from clickseg import __version__
+from clickseg.clicks import Click
+from clickseg.engine import Engine
+from clickseg.geometry import Grid
+from clickseg.models import WEIGHTS, load_models
+from clickseg.study import Study
+from clickseg.volume import Volume, write_volume
+from clickseg_app.datastore import NamedSessions, StudiesDatastore, check_tag
+from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND
+from clickseg_app.infer import ClickTask, EditTask, InitialTask
+from clickseg_app.requests import LABEL, Folders, find_source, is_true
+from clickseg_app.settings import read_settings
+from clickseg_app.strategy import First, Random
+
+logger = logging.getLogger(__name__)
+
+SYSTEM_TEMP = tempfile.gettempdir()
+
+
+class ClickSegApp(MONAILabelApp):
+    """Outline vestibular schwannomas and mend the outline by clicks.
+
+    The server runs one request at a time on its event loop; the engine's lock holds where another
+    server does not.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, Any]) -> None:
+        self.settings = read_settings(conf or {})
+        folder = self.settings.pretrained_path or (
+            WEIGHTS if self.settings.use_pretrained_model else Path(app_dir) / "model"
+        )
+        self.weights = folder
+        # The server puts uploads where temporary files go: a folder of our own tells them from
+        # whatever else a request may name.
+        self._uploads = tempfile.TemporaryDirectory(prefix="vs-clickseg-", dir=SYSTEM_TEMP)
+        tempfile.tempdir = self._uploads.name
+        self._named_sessions = NamedSessions(
+            server.MONAI_LABEL_SESSION_PATH, server.MONAI_LABEL_SESSION_EXPIRY
+        )
+        self.folders = Folders(
+            None if studies.startswith(("http://", "https://")) else Path(studies),
+            Path(self._uploads.name),
+            Path(self._named_sessions.store_path),
+        )
+        # One number of threads for every thread of the server: sums depend on it, bit for bit.
+        torch.set_num_threads(torch.get_num_threads())
+        torch.backends.cudnn.benchmark = False
+        self._engine: Engine | None = None
+        self._engine_lock = threading.Lock()
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf or {},
+            name="vs_clickseg",
+            description="Vestibular schwannoma on T1ce + T2 MRI: outline it, mend it by clicks",
+            version=__version__,
+            labels=[LABEL],
+        )
+        self._auto_update_scoring = self.settings.auto_update_scoring
+        if self.settings.preload:
+            self.engine()
+
+    def engine(self) -> Engine:
+        """Return the engine; the first call loads the models.
+
+        Raises:
+            ModelError: if the models cannot be loaded.
+        """
+        with self._engine_lock:
+            if self._engine is None:
+                models = load_models(self.weights, self.settings.device)
+                self._engine = Engine(models, self.settings.cache_mb << 20)
+            return self._engine
+
+    def init_datastore(self) -> Datastore:
+        """Open the studies folder, or what else MONAI Label knows at a URL."""
+        if self.folders.studies is None:
+            return super().init_datastore()
+        return StudiesDatastore(
+            self.studies,
+            auto_reload=server.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=server.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """List the models; 3D Slicer runs the first one by itself on a new sample."""
+        tasks = [task(self.engine, self.folders) for task in (InitialTask, ClickTask, EditTask)]
+        return {task.name: task for task in tasks if task.name in self.settings.models}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """List the ways to choose the next image."""
+        if self.settings.skip_strategies:
+            return {}
+        return {"first": First(), "random": Random()}
+
+    def on_init_complete(self) -> None:
+        """Warm up, so that the first reader does not wait for libraries to load."""
+        super().on_init_complete()
+        if self.settings.preload:
+            warm_up(self.engine(), self.folders.uploads)
+
+    def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Run a model; here the id of the image is known, and everything a request names checked.
+
+        Raises:
+            HTTPException: with a sentence that says what was wanted and what came.
+        """
+        task = self._known(self._infers, request.get("model"), "model")
+        store = datastore or self.datastore()
+        source = find_source(request, store, self.folders)
+        tag = check_tag(request.get("label_tag") or DefaultLabelTag.ORIGINAL)
+        file, params = task({**request, "source": source})
+        label = file
+        if is_true(request.get("save_label")) and source.image_id is not None:
+            info = {"model": request["model"], "params": params}
+            label = store.save_label(source.image_id, file, tag, info)
+        return {"label": label, "tag": tag, "file": file, "params": params}
+
+    def infer_wsi(
+        self, request: dict[str, Any], datastore: Datastore | None = None
+    ) -> dict[str, Any]:
+        """Refuse: slides are not MRI.
+
+        Raises:
+            HTTPException: always.
+        """
+        raise HTTPException(NOT_FOUND, "this app has no models for whole slide images")
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the next image without an accepted label, or nothing."""
+        self._known(self._strategies, request.get("strategy"), "strategy")
+        return dict(super().next_sample(request))
+
+    def model_file(self, model: str, validate: bool = True) -> None:
+        """Tell of no file: weights are neither replaced, moved away nor sent over HTTP.
+
+        Raises:
+            HTTPException: if a client sent one.
+        """
+        if not validate:  # only the upload asks so
+            raise HTTPException(NOT_ALLOWED, "weights are not taken over HTTP; see pretrained_path")
+
+    def _load_sessions(self, load: bool = False) -> Sessions | None:
+        return self._named_sessions if load else None
+
+    def _known(self, things: dict[str, Any], name: Any, kind: str) -> Any:
+        thing = things.get(name) if isinstance(name, str) else None
+        if thing is None:
+            there = ", ".join(things) or "none"
+            raise HTTPException(NOT_FOUND, f"there is no {kind} {name!r:.80}; there are: {there}")
+        return thing
+
+
+def warm_up(engine: Engine, folder: Path) -> None:
+    """Run each network and the writer once, and leave nothing behind."""
+    shape = (96, 96, 24)
+    grid = Grid(shape, np.diag([0.5, 0.5, 1.5, 1.0]))
+    image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    study = Study("warm-up", image, grid, None)
+    engine.initial(study)
+    answer = engine.correct(study, (Click.at((48, 48, 12), True, grid),))
+    path = write_volume(folder / "warm-up.nrrd", Volume(answer.label, grid))
+    path.unlink()
+    engine.cache.clear()

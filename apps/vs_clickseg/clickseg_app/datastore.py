@@ -1,0 +1,166 @@
+"""The studies folder and the sessions, closed against names that are paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
+from monailabel.utils.sessions import Sessions
+
+from clickseg.study import check_same_grid
+from clickseg.volume import EXTENSIONS, find_image, read_label, read_volume, stem_of
+from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, WRONG, told
+
+_TAG = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_SESSION = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+def is_plain(name: str) -> bool:
+    """Tell whether a name is no path: nothing in it leads out of a folder."""
+    return name not in ("", ".", "..") and not re.search(r"[/\\\0]", name)
+
+
+def check_id(image_id: Any) -> str:
+    """Return an image id that names no path.
+
+    Raises:
+        HTTPException: if it does.
+    """
+    if not isinstance(image_id, str) or not is_plain(image_id) or image_id.startswith("."):
+        raise HTTPException(NOT_ALLOWED, f"an image id is a plain name, got {image_id!r:.80}")
+    return image_id
+
+
+def check_tag(tag: Any) -> str:
+    """Return a label tag of letters, digits, ``_`` and ``-``.
+
+    Raises:
+        HTTPException: if it is none.
+    """
+    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
+        raise HTTPException(
+            NOT_ALLOWED, f"a label tag is up to 32 letters, digits, _ or -, got {tag!r:.80}"
+        )
+    return str(getattr(tag, "value", tag))
+
+
+class StudiesDatastore(LocalDatastore):
+    """A studies folder: images at the top, T2 in ``t2/`` (not listed), labels in ``labels/``."""
+
+    def __init__(self, studies: str, auto_reload: bool, read_only: bool) -> None:
+        super().__init__(
+            studies,
+            extensions=[f"*{extension}" for extension in EXTENSIONS],
+            auto_reload=auto_reload,
+            read_only=read_only,
+        )
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Add an uploaded image under a plain name."""
+        with told():
+            stem_of(Path(image_filename))
+            return str(super().add_image(check_id(image_id), image_filename, image_info))
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image and its labels."""
+        with _known(image_id):
+            super().remove_image(image_id)
+
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+    ) -> str:
+        """Save a label that lies on the grid of its image, instead of an earlier one."""
+        with told(), _known(check_id(image_id)):
+            tag, path = check_tag(label_tag), Path(label_filename)
+            image = self.get_image_uri(image_id)
+            if image:
+                check_same_grid(read_label(path), read_volume(Path(image)).grid, "the label")
+            label_id = str(super().save_label(image_id, label_filename, tag, label_info))
+            self._remove_other_formats(image_id, tag, path.name.removeprefix(stem_of(path)))
+            return label_id
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Remove a label."""
+        with _known(label_id):
+            super().remove_label(check_id(label_id), check_tag(label_tag))
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Note something about an image."""
+        with _known(image_id):
+            super().update_image_info(image_id, info)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Note something about a label."""
+        with _known(label_id):
+            super().update_label_info(label_id, label_tag, info)
+
+    def _remove_other_formats(self, image_id: str, tag: str, extension: str) -> None:
+        """Remove what the same label was saved as before: only one can be the newest."""
+        folder = Path(self._datastore.label_path(tag))
+        for other in EXTENSIONS:
+            if other != extension:
+                (folder / f"{image_id}{other}").unlink(missing_ok=True)
+
+    def _to_id(self, file: str) -> tuple[str, str]:
+        # The original removes the ending wherever it occurs in the name.
+        stem = stem_of(Path(file))
+        return stem, file.removeprefix(stem)
+
+    def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
+        found: dict[str, str] = super()._list_files(path, patterns)
+        return {name: file for name, file in found.items() if not name.startswith(".")}
+
+
+class NamedSessions(Sessions):
+    """Sessions that are asked for by an id, not by a path."""
+
+    def get_session(self, session_id: str, update_ts: bool = True, fetch_cache: bool = True) -> Any:
+        """Return a session, or None."""
+        return super().get_session(_check_session(session_id), update_ts, fetch_cache)
+
+    def remove_session(self, session_id: str) -> None:
+        """Remove a session and its image."""
+        super().remove_session(_check_session(session_id))
+
+    def add_session(
+        self,
+        data_file: str,
+        expiry: int = 0,
+        uncompress: bool = False,
+        session_id: str | None = None,
+    ) -> Any:
+        """Add an uploaded image; archives are refused, for they may write anywhere."""
+        if uncompress:
+            raise HTTPException(WRONG, "a session takes one image file, no archive to unpack")
+        return super().add_session(data_file, expiry, False, session_id)
+
+
+def newest_label(studies: Path, folder: str, image_id: str) -> Path | None:
+    """Return the label that was saved last, in whatever format, or None."""
+    if find_image(studies / folder, image_id) is None:
+        return None
+    paths = [studies / folder / f"{image_id}{extension}" for extension in EXTENSIONS]
+    return max((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
+
+
+def _check_session(session_id: Any) -> str:
+    if not isinstance(session_id, str) or not _SESSION.fullmatch(session_id):
+        raise HTTPException(
+            NOT_ALLOWED, f"a session id is letters, digits and -, got {session_id!r:.80}"
+        )
+    return session_id
+
+
+@contextmanager
+def _known(name: str) -> Iterator[None]:
+    """Tell a viewer that a name is not there: MONAI Label's own error is a bare 500."""
+    try:
+        yield
+    except (ImageNotFoundException, LabelNotFoundException) as error:
+        raise HTTPException(NOT_FOUND, f"there is no {name!r:.80} in the studies folder") from error

@@ -1,0 +1,131 @@
+"""The three models that a viewer sees: each reads a request, asks the engine, writes a file."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from fastapi import HTTPException
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from clickseg.engine import Engine, Segmentation
+from clickseg.scribbles import read_edit
+from clickseg.study import Study
+from clickseg.volume import Volume, write_volume
+from clickseg_app.errors import WRONG, told
+from clickseg_app.requests import (
+    LABEL,
+    STARTS,
+    Folders,
+    Request,
+    Source,
+    clicks_of,
+    extension_of,
+    is_true,
+    start_of,
+    uploaded_label,
+)
+
+logger = logging.getLogger(__name__)
+
+Answer = tuple[str, dict[str, Any]]
+
+
+class SegmentationTask(InferTask):
+    """Common to all three: a study in, a mask on exactly the grid of its T1ce out."""
+
+    name = ""
+    kind = InferType.OTHERS
+    text = ""
+    options: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, engine: Callable[[], Engine], folders: Folders) -> None:
+        super().__init__(self.kind, {LABEL: 1}, 3, self.text, dict(self.options))
+        self.engine = engine
+        self.folders = folders
+
+    def is_valid(self) -> bool:
+        """Tell viewers that the model is there."""
+        return True
+
+    def segment(self, study: Study, source: Source, request: Request) -> Segmentation:
+        """Return the answer to a request."""
+        raise NotImplementedError
+
+    def __call__(self, request: Request) -> Answer:
+        """Answer a request whose files are found: its ``source`` is a ``Source``."""
+        with told():
+            started_s = time.perf_counter()
+            source: Source = request["source"]
+            extension = extension_of(request)
+            study = self.engine().study(source.t1ce, source.t2)
+            pre_s = time.perf_counter() - started_s
+            answer = self.segment(study, source, request)
+            write_start_s = time.perf_counter()
+            # A new file each time: the server deletes it once it is sent.
+            path = self.folders.uploads / f"{uuid.uuid4().hex}{extension}"
+            compress = is_true(request.get("result_compress")) or None
+            write_volume(path, Volume(answer.label, study.grid), compress)
+            now_s = time.perf_counter()
+            latencies = answer.result["latencies"] | {
+                "pre": round(pre_s, 4),
+                "write": round(now_s - write_start_s, 4),
+                "total": round(now_s - started_s, 4),
+            }
+            logger.info("%s: %d clicks, %s", self.name, answer.result["clicks"], latencies)
+            return str(path), answer.result | {"label_names": {LABEL: 1}, "latencies": latencies}
+
+
+class InitialTask(SegmentationTask):
+    """Outline the tumor of a study."""
+
+    name = "initial"
+    kind = InferType.SEGMENTATION
+    text = "Outlines the vestibular schwannoma on T1ce, and T2 if there is one"
+
+    def segment(self, study: Study, source: Source, request: Request) -> Segmentation:
+        """Return the initial outline."""
+        uploaded_label(request, self.folders)
+        return self.engine().initial(study)
+
+
+class ClickTask(SegmentationTask):
+    """Mend the accepted label or the initial outline around all clicks of the request."""
+
+    name = "click"
+    kind = InferType.DEEPGROW
+    text = "Mends the outline around each click and nowhere else; leave a click out to undo it"
+    options: ClassVar[dict[str, Any]] = {"start": list(STARTS)}
+
+    def segment(self, study: Study, source: Source, request: Request) -> Segmentation:
+        """Return the start mask, mended."""
+        uploaded_label(request, self.folders)
+        clicks, choice = clicks_of(request, study.grid), start_of(request)
+        if choice == "label" and source.accepted is None:
+            raise HTTPException(WRONG, "start is 'label', but no label of this image was accepted")
+        start = None
+        if source.accepted is not None and choice != "initial":
+            start = self.engine().label(study, source.accepted)
+        return self.engine().correct(study, clicks, start)
+
+
+class EditTask(SegmentationTask):
+    """Mend the mask that comes with the request, so that edits by hand survive."""
+
+    name = "edit"
+    kind = InferType.SCRIBBLES
+    text = "Mends the current mask, edits by hand included, around scribbles"
+
+    def segment(self, study: Study, source: Source, request: Request) -> Segmentation:
+        """Return the uploaded mask, mended around its scribbles and the clicks."""
+        path = uploaded_label(request, self.folders)
+        if path is None:
+            raise HTTPException(WRONG, "the current mask was wanted as an upload, got none")
+        segments = request.get("label_info")
+        chosen = request.get("selected_label_name")
+        start, scribbles = read_edit(path, study.grid, segments, chosen)
+        clicks = scribbles.clicks(study.grid) + clicks_of(request, study.grid)
+        return self.engine().correct(study, clicks, start, scribbles)
