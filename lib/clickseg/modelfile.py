@@ -51,8 +51,10 @@ class Manifest:
 
 def save_model(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest:
     """Write weights and manifest; return the manifest with the hash in it."""
+    # One tensor may have several names (MONAI's DynUNet lists its blocks twice): it is kept once.
+    halves: dict[int, torch.Tensor] = {}
     state = {
-        key: value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
+        key: halves.setdefault(value.data_ptr(), _half(value))
         for key, value in network.state_dict().items()
     }
     buffer = io.BytesIO()
@@ -107,3 +109,8 @@ def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
     network.load_state_dict(
         {key: value.to(wanted[key].dtype) for key, value in state.items()}, strict=True
     )
+
+
+def _half(value: torch.Tensor) -> torch.Tensor:
+    value = value.detach().cpu()
+    return value.half() if value.is_floating_point() else value

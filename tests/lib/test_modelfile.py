@@ -30,6 +30,16 @@ def test_weights_come_back_to_half_precision(saved):
     assert other[1].num_batches_tracked.dtype == torch.int64
 
 
+def test_a_block_with_two_names_is_kept_once(tmp_path):
+    once = torch.nn.Sequential(torch.nn.Conv3d(8, 64, 3))
+    twice = torch.nn.ModuleDict({"a": once[0], "b": once[0]})
+    save_model(tmp_path / "once", once, MANIFEST)
+    save_model(tmp_path / "twice", twice, MANIFEST)
+    sizes = [(tmp_path / name / "initial.pt").stat().st_size for name in ("once", "twice")]
+    assert sizes[1] < 1.1 * sizes[0]
+    load_weights(tmp_path / "twice", read_manifest(tmp_path / "twice", "initial"), twice)
+
+
 def test_the_manifest_says_what_the_weights_are(saved):
     manifest = read_manifest(saved, "initial")
     assert manifest.metrics == {"validation_dice": 0.9}

@@ -3,7 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clickseg.config import SplitConfig
-from clickseg.training.split import Split, folds_of, patient_of, read_split, split_cases, write_split
+from clickseg.training.split import (
+    Split,
+    folds_of,
+    patient_of,
+    read_split,
+    split_cases,
+    write_split,
+)
 
 CONFIG = SplitConfig(patient=r"^(?:sub-)?([A-Za-z]+-?[0-9]+)", validation=0.25)
 names = st.lists(
@@ -24,10 +31,14 @@ def test_a_name_that_does_not_match_is_a_patient_of_its_own():
 def test_no_patient_is_on_both_sides(parts, seed):
     cases = [f"VS-{number:03d}{suffix}" for number, suffix in parts]
     split = split_cases(cases, CONFIG, seed)
-    sides = [{patient_of(n, CONFIG.patient) for n in side} for side in (split.training, split.validation)]
+    sides = [
+        {patient_of(n, CONFIG.patient) for n in side} for side in (split.training, split.validation)
+    ]
     assert sorted([*split.training, *split.validation]) == sorted(cases)
     assert not sides[0] & sides[1]
-    assert len(sides[1]) == min(round(0.25 * len(sides[0] | sides[1])), len(sides[0] | sides[1]) - 1)
+    assert len(sides[1]) == min(
+        round(0.25 * len(sides[0] | sides[1])), len(sides[0] | sides[1]) - 1
+    )
 
 
 @given(names, st.integers(2, 4))

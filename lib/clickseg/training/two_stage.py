@@ -11,6 +11,7 @@ from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
 from clickseg.config import FitConfig, TwoStageConfig
+from clickseg.cuts import Box
 from clickseg.initial.two_stage import TwoStageNetwork, locate_prob, segment_prob
 from clickseg.training.augment import augment, augmentation, drop_sequences
 from clickseg.training.loop import Run, fit
@@ -102,9 +103,19 @@ def train_segment(
 
 @torch.inference_mode()
 def region_pred(network: nn.Module, case: Prepared, config: TwoStageConfig, device: str) -> Tensor:
-    """Return the 0/1 prediction ``(1, I, J, K)`` in the prepared region of a case."""
-    prob = segment_prob(network, case.region.float().to(device), config.segment.patch, False)
-    return (prob > 0.5).byte().cpu()
+    """Return the 0/1 prediction ``(1, I, J, K)`` in the prepared region of a case.
+
+    One patch in the middle is looked at, as in use around what was located.
+    """
+    size = case.region.shape[1:]
+    center = tuple(float(n // 2) for n in size)
+    box = Box(center, (1.0, 1.0, 1.0), config.segment.patch)  # type: ignore[arg-type]
+    patch = box.take(case.region).float().to(device)
+    prob = segment_prob(network, patch, config.segment.patch, False)
+    pred = torch.zeros_like(case.region_label)
+    where, values = box.put_back(prob.cpu(), size)  # type: ignore[arg-type]
+    pred[(slice(None), *where)] = (values > 0.5).byte()
+    return pred
 
 
 def region_dice(network: nn.Module, case: Prepared, config: TwoStageConfig, device: str) -> float:
