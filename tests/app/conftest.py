@@ -35,8 +35,8 @@ def weights(tmp_path_factory):
     first = NetworkConfig(name="dynunet", arguments=small | {"in_channels": 2})
     initial = replace(
         recipe.initial,
-        locate=replace(recipe.initial.locate, network=first, patch=(16, 16, 16)),
-        segment=replace(recipe.initial.segment, network=first, patch=(32, 32, 16)),
+        locate=replace(recipe.initial.locate, network=first, patch=(32, 32, 16)),
+        segment=replace(recipe.initial.segment, network=first, patch=(64, 64, 32)),
         mirror=False,
     )
     second = NetworkConfig(name="dynunet", arguments=small | {"in_channels": 5})
@@ -48,7 +48,7 @@ def weights(tmp_path_factory):
         reach_mm=6.0,
         visible_mm=3.0,
         guidance_mm=1.0,
-        merge="all",
+        merge="component",
     )
     recipe = replace(recipe, name="echo", initial=initial, correction=correction)
     pair = TwoStageNetwork(initial)

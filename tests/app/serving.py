@@ -170,7 +170,7 @@ class Answer:
                     self.content = part.get_payload(decode=True)
         else:
             self.content = response.content
-            self.file_name = ".nrrd"
+            self.file_name = "answer.nrrd"
         self._folder = folder
 
     @property

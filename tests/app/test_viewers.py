@@ -178,7 +178,7 @@ def test_the_start_mask_can_be_chosen(server):
 
 
 def test_undo_is_a_shorter_list_bit_for_bit(server):
-    clicks = [[5, 7, 9], [30, 20, 4], [20, 17, 12]]
+    clicks = [[5, 7, 9], [30, 20, 4], [7, 8, 9]]
     answers = [server.click("undo", clicks[:count]).content for count in range(4)]
     again = [server.click("undo", clicks[:count]).content for count in (3, 1, 2, 0)]
     assert [answers[count] for count in (3, 1, 2, 0)] == again
@@ -220,8 +220,7 @@ def test_the_file_comes_in_the_format_asked_for(server, extension):
 def test_an_answer_is_a_fresh_file_that_is_deleted(server):
     names = {server.slicer("initial", "ras").file_name for _ in range(3)}
     assert len(names) == 3
-    left = [path for path in (server.folder / "tmp").rglob("*") if path.is_file()]
-    assert left == []
+    assert list((server.folder / "tmp").glob("vs-clickseg-*/*")) == []
 
 
 def test_params_alone_can_be_asked_for(server):
