@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from clickseg.geometry import Grid
 from clickseg.models import WEIGHTS, load_models
 from clickseg.study import Study
 from clickseg.volume import Volume, write_volume
-from clickseg_app.datastore import NamedSessions, StudiesDatastore, check_tag
+from clickseg_app.datastore import NamedSessions, StudiesDatastore, check_tag, discarding
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND
 from clickseg_app.infer import ClickTask, EditTask, InitialTask
 from clickseg_app.requests import LABEL, Folders, find_source, is_true
@@ -35,6 +36,9 @@ from clickseg_app.strategy import First, Random
 logger = logging.getLogger(__name__)
 
 SYSTEM_TEMP = tempfile.gettempdir()
+
+LEFT_S = 3600
+"""An upload that is still there after this time belongs to no request."""
 
 
 class ClickSegApp(MONAILabelApp):
@@ -125,16 +129,17 @@ class ClickSegApp(MONAILabelApp):
         Raises:
             HTTPException: with a sentence that says what was wanted and what came.
         """
-        task = self._known(self._infers, request.get("model"), "model")
-        store = datastore or self.datastore()
-        source = find_source(request, store, self.folders)
-        tag = check_tag(request.get("label_tag") or DefaultLabelTag.ORIGINAL)
-        file, params = task({**request, "source": source})
-        label = file
-        if is_true(request.get("save_label")) and source.image_id is not None:
-            info = {"model": request["model"], "params": params}
-            label = store.save_label(source.image_id, file, tag, info)
-        return {"label": label, "tag": tag, "file": file, "params": params}
+        with discarding(request.get("image"), request.get("label")):
+            task = self._known(self._infers, request.get("model"), "model")
+            store = datastore or self.datastore()
+            source = find_source(request, store, self.folders)
+            tag = check_tag(request.get("label_tag") or DefaultLabelTag.ORIGINAL)
+            file, params = task({**request, "source": source})
+            label = file
+            if is_true(request.get("save_label")) and source.image_id is not None:
+                info = {"model": request["model"], "params": params}
+                label = store.save_label(source.image_id, file, tag, info)
+            return {"label": label, "tag": tag, "file": file, "params": params}
 
     def infer_wsi(
         self, request: dict[str, Any], datastore: Datastore | None = None
@@ -159,6 +164,13 @@ class ClickSegApp(MONAILabelApp):
         """
         if not validate:  # only the upload asks so
             raise HTTPException(NOT_ALLOWED, "weights are not taken over HTTP; see pretrained_path")
+
+    def cleanup_sessions(self) -> None:
+        """Remove expired sessions, and uploads that a failed request left: every five minutes."""
+        super().cleanup_sessions()
+        for path in self.folders.uploads.iterdir():
+            if path.is_file() and time.time() - path.stat().st_mtime > LEFT_S:
+                path.unlink(missing_ok=True)
 
     def _load_sessions(self, load: bool = False) -> Sessions | None:
         return self._named_sessions if load else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,7 @@ class StudiesDatastore(LocalDatastore):
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Add an uploaded image under a plain name."""
-        with told():
+        with told(), discarding(image_filename):
             stem_of(Path(image_filename))
             return str(super().add_image(check_id(image_id), image_filename, image_info))
 
@@ -76,8 +77,9 @@ class StudiesDatastore(LocalDatastore):
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
         """Save a label that lies on the grid of its image, instead of an earlier one."""
-        with told(), _known(check_id(image_id)):
+        with told(), discarding(label_filename), _known(image_id):
             tag, path = check_tag(label_tag), Path(label_filename)
+            check_id(image_id)
             image = self.get_image_uri(image_id)
             if image:
                 check_same_grid(read_label(path), read_volume(Path(image)).grid, "the label")
@@ -139,6 +141,19 @@ class NamedSessions(Sessions):
         if uncompress:
             raise HTTPException(WRONG, "a session takes one image file, no archive to unpack")
         return super().add_session(data_file, expiry, False, session_id)
+
+
+@contextmanager
+def discarding(*files: Any) -> Iterator[None]:
+    """After an error remove what was uploaded: the server does so only after a success."""
+    try:
+        yield
+    except BaseException:
+        folder = Path(tempfile.gettempdir()).resolve()
+        for file in files:
+            if isinstance(file, str) and Path(file).resolve().parent == folder:
+                Path(file).unlink(missing_ok=True)
+        raise
 
 
 def newest_label(studies: Path, folder: str, image_id: str) -> Path | None:

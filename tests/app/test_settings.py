@@ -1,0 +1,48 @@
+from dataclasses import fields
+
+import pytest
+
+from clickseg_app.settings import Settings, SettingsError, read_settings
+
+
+def test_without_conf_all_three_models_are_served():
+    assert read_settings({}) == Settings()
+    assert Settings().models == ("initial", "click", "edit")
+
+
+def test_every_key_of_the_settings_can_be_read(tmp_path):
+    values = {"models": "edit, click", "device": "cpu", "cache_mb": "7"}
+    values |= {"pretrained_path": str(tmp_path)}
+    switches = [field.name for field in fields(Settings) if field.name not in values]
+    settings = read_settings(values | dict.fromkeys(switches, "False"))
+    assert settings.models == ("click", "edit")
+    assert settings.cache_mb == 7
+    assert settings.pretrained_path == tmp_path
+    assert not any(getattr(settings, name) for name in switches)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("models", "deepedit", "wanted is all or a list like initial,click,edit"),
+        ("models", "", "wanted is all"),
+        ("preload", "maybe", "preload is 'maybe'; wanted is true or false"),
+        ("cache_mb", "-1", "whole number of MB"),
+        ("cache_mb", "1.5", "whole number of MB"),
+        ("device", "tpu", "this machine has cpu"),
+        ("pretrained_path", "/nowhere", "wanted is a folder with models"),
+        ("sam2", "false", "no setting sam2; there are: models, preload"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_the_right_ones(key, value, text):
+    with pytest.raises(SettingsError, match=text):
+        read_settings({key: value})
+
+
+@pytest.mark.parametrize("value", ["true", "True", "1", "yes", " TRUE "])
+def test_a_switch_is_read_as_monai_label_does(value):
+    assert read_settings({"skip_strategies": value}).skip_strategies is True
+
+
+def test_all_is_every_model():
+    assert read_settings({"models": "all"}).models == Settings().models
