@@ -48,8 +48,8 @@ fix: install  ## rewrite what can be rewritten
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: install  ## latencies of the server, of an echo task and of a whole-volume network
-	$(ON_PATH) $(BIN)/clickseg bench
+bench: install  ## latencies and memory of the server; BENCH="--json FILE" keeps the numbers
+	$(ON_PATH) $(BIN)/python tests/bench/bench.py $(BENCH)
 
 weights: install  ## train the networks anew: hours
 	$(BIN)/clickseg weights
