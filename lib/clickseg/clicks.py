@@ -92,7 +92,10 @@ def _voxel(point: Any, wanted: str, shape: Voxel) -> Voxel:
         raise ClickError(f"{wanted}, got {point!r:.80}")
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in point):
         raise ClickError(f"{wanted} with numbers, got {point!r:.80}")
-    values = np.asarray(point, dtype=float)
+    try:
+        values = np.asarray(point, dtype=float)
+    except OverflowError:  # an integer beyond all floats
+        values = np.array([np.inf])
     if not np.isfinite(values).all():
         raise ClickError(f"{wanted} with finite numbers, got {point!r:.80}")
     nearest = np.rint(values)

@@ -30,6 +30,12 @@ MAX_VOXELS = 128 * 1024 * 1024
 """Larger images are refused before their pixels are read: two such sequences take 1 GB."""
 
 
+_LARGEST_VOXEL = 16
+"""Bytes of a voxel of the largest kind."""
+
+_LARGEST_HEADER = 1 << 20
+"""More bytes than any header with its extensions has."""
+
 _NIFTI2_SIZES = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
 
 
@@ -168,7 +174,9 @@ def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
         if path.name.endswith(".nrrd"):
             array = sitk.GetArrayFromImage(reader.Execute()).transpose()
         else:
-            array = _nifti_pixels(path)
+            array = _nifti_pixels(path, int(np.prod(size)))
+    except ImageError:
+        raise
     except (RuntimeError, OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
         raise _unreadable(path, error) from error
     return _grid_of(reader, path), array.reshape(size[:3], order="F")
@@ -179,11 +187,13 @@ def _unreadable(path: Path, error: Exception) -> ImageError:
     return ImageError(f"{path.name} cannot be read as an image: {lines[-1].strip()}")
 
 
-def _nifti_pixels(path: Path) -> NDArray[np.float32]:
+def _nifti_pixels(path: Path, voxels: int) -> NDArray[np.float32]:
     """Return the pixels of a NIfTI file, whole or not at all."""
-    content = path.read_bytes()
-    if path.name.endswith(".gz"):
-        content = gzip.decompress(content)
+    largest = voxels * _LARGEST_VOXEL + _LARGEST_HEADER
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        content = file.read(largest + 1)  # up to its end, where gzip has its checksum
+    if len(content) > largest:
+        raise ImageError(f"{path.name} holds more than the {voxels} voxels that its header tells")
     kind = nib.Nifti2Image if content[:4] in _NIFTI2_SIZES else nib.Nifti1Image
     return np.asarray(np.asanyarray(kind.from_bytes(content).dataobj), dtype=np.float32)
 

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+
+from clickseg.geometry import Grid
+from clickseg.study import (
+    check_same_grid,
+    find_case,
+    find_cases,
+    normalize,
+    read_case_label,
+    read_study,
+)
+from clickseg.volume import ImageError, Volume, write_volume
+
+SHAPE = (37, 31, 23)
+AFFINES = {
+    "ras": [[0.4, 0, 0, -7], [0, 0.5, 0, 3], [0, 0, 1.5, 11], [0, 0, 0, 1]],
+    "lps": [[-0.4, 0, 0, 7], [0, -0.5, 0, -3], [0, 0, 1.5, 11], [0, 0, 0, 1]],
+    "permuted": [[0, 0, 1.5, 11], [-0.4, 0, 0, 7], [0, 0.5, 0, 3], [0, 0, 0, 1]],
+}
+RAS = np.array(AFFINES["ras"])
+
+
+@pytest.fixture(params=AFFINES.values(), ids=AFFINES.keys())
+def affine(request):
+    return np.array(request.param)
+
+
+def noise(seed=0, shape=SHAPE):
+    return np.random.default_rng(seed).normal(100, 20, shape).astype(np.float32)
+
+
+def save(path, array, affine=RAS):
+    return write_volume(path, Volume(array, Grid(array.shape, np.array(affine))))
+
+
+def test_a_study_is_canonical_normalized_and_two_channels(tmp_path, affine):
+    array = noise()
+    array[5, 7, 11] = 1000
+    t1ce = save(tmp_path / "a.nii.gz", array, affine)
+    t2 = save(tmp_path / "t2" / "a.nii.gz", noise(1), affine)
+    study = read_study(t1ce, t2)
+    assert study.case_id == "a"
+    assert study.t2_path == t2
+    assert study.image.shape == (2, *study.grid.canonical.shape)
+    assert study.image.dtype == np.float32
+    assert study.nbytes == 2 * array.size * 4
+    hot = study.grid.to_stored(study.image[0])
+    assert np.unravel_index(hot.argmax(), SHAPE) == (5, 7, 11)
+    assert np.abs(study.image.mean(axis=(1, 2, 3))).max() < 0.05
+    assert np.abs(study.image.std(axis=(1, 2, 3)) - 1).max() < 0.05
+
+
+def test_without_t2_its_channel_is_zero(tmp_path):
+    study = read_study(save(tmp_path / "a.nii.gz", noise()))
+    assert study.t2_path is None
+    assert not study.image[1].any()
+
+
+def test_a_t2_lands_where_it_lies_in_the_patient(tmp_path):
+    """One hot voxel of a T2 with other axes, spacing and shape, at RAS (0.2, 7, 29)."""
+    other = np.array([[0, 0, 0.5, -9.8], [0.5, 0, 0, 1.0], [0, 1.5, 0, 11.0], [0, 0, 0, 1]])
+    t2 = noise(1, (29, 19, 41))
+    t2[12, 12, 20] = 230  # R = -9.8 + 10 = 0.2, A = 1 + 6 = 7, S = 11 + 18 = 29
+    study = read_study(save(tmp_path / "a.nii.gz", noise()), save(tmp_path / "b.nii.gz", t2, other))
+    # In the T1ce: I = (0.2 + 7) / 0.4 = 18, J = (7 - 3) / 0.5 = 8, K = (29 - 11) / 1.5 = 12.
+    assert np.unravel_index(study.image[1].argmax(), SHAPE) == (18, 8, 12)
+
+
+def test_a_t2_of_another_place_is_refused(tmp_path):
+    away = RAS.copy()
+    away[2, 3] += 30
+    t1ce, t2 = save(tmp_path / "a.nii.gz", noise()), save(tmp_path / "b.nii.gz", noise(1), away)
+    with pytest.raises(ImageError, match=r"T2 b\.nii\.gz covers 1\d% of the T1ce, at least 20%"):
+        read_study(t1ce, t2)
+
+
+def test_an_image_without_contrast_is_refused(tmp_path):
+    flat = save(tmp_path / "flat.nii.gz", np.full(SHAPE, 7, np.float32))
+    with pytest.raises(ImageError, match=r"flat\.nii\.gz has no contrast: .* about 7"):
+        read_study(flat)
+    with pytest.raises(ImageError, match=r"T2 flat\.nii\.gz has no contrast"):
+        read_study(save(tmp_path / "a.nii.gz", noise()), flat)
+
+
+def test_normalization_does_not_depend_on_the_scale_and_is_clipped():
+    array = noise()
+    array[:, :9] = 0  # air
+    expected = normalize(array, "a")
+    np.testing.assert_allclose(normalize(array * 37, "a"), expected, atol=1e-3)
+    assert expected.min() == -3
+    tissue = expected[:, 9:]
+    assert abs(tissue.mean()) < 0.05
+    assert abs(tissue.std() - 1) < 0.05
+    array[0, 0, 0] = 1e4
+    assert normalize(array, "a").max() == 8
+
+
+def test_normalization_leaves_its_input_alone():
+    array = noise()
+    before = array.copy()
+    normalize(array, "a")
+    np.testing.assert_array_equal(array, before)
+
+
+def test_companions_are_found_by_id_in_any_format(tmp_path):
+    t1ce = save(tmp_path / "a.nii.gz", noise())
+    assert find_case(t1ce).t2 is None
+    t2 = save(tmp_path / "t2" / "a.nrrd", noise())
+    label = save(tmp_path / "labels" / "final" / "a.nii", noise())
+    case = find_case(t1ce)
+    assert (case.case_id, case.t1ce, case.t2, case.label) == ("a", t1ce, t2, label)
+    assert find_case(t1ce, tmp_path / "elsewhere").label is None
+
+
+def test_cases_are_the_images_of_the_top_folder(tmp_path):
+    for name in ("b.nii.gz", "a.nrrd", "t2/a.nii.gz", "labels/final/b.nii.gz"):
+        save(tmp_path / name, noise())
+    for name in ("notes.txt", ".hidden.nii.gz", "datastore_v2.json"):
+        (tmp_path / name).touch()
+    assert [case.case_id for case in find_cases(tmp_path)] == ["a", "b"]
+
+
+def test_two_images_of_one_id_are_refused(tmp_path):
+    save(tmp_path / "a.nii.gz", noise())
+    save(tmp_path / "a.nrrd", noise())
+    with pytest.raises(ImageError, match="the same id: a"):
+        find_cases(tmp_path)
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(ImageError, match="a folder of studies was wanted"):
+        find_cases(tmp_path / "gone")
+
+
+def test_a_label_is_read_in_canonical_order(tmp_path, affine):
+    label = np.zeros(SHAPE, np.uint8)
+    label[5, 7, 11] = 3
+    t1ce = save(tmp_path / "a.nii.gz", noise(), affine)
+    save(tmp_path / "labels" / "final" / "a.nii.gz", label, affine)
+    grid = read_study(t1ce).grid
+    read = read_case_label(find_case(t1ce), grid)
+    assert read.flags.c_contiguous
+    assert np.argwhere(grid.to_stored(read)).tolist() == [[5, 7, 11]]
+
+
+def test_a_missing_label_is_refused(tmp_path):
+    t1ce = save(tmp_path / "a.nii.gz", noise())
+    with pytest.raises(ImageError, match="case a has no label in labels/final"):
+        read_case_label(find_case(t1ce), read_study(t1ce).grid)
+
+
+def test_a_mask_of_another_grid_is_refused():
+    grid, moved = Grid(SHAPE, RAS), RAS.copy()
+    moved[1, 3] += 0.02
+    check_same_grid(Volume(np.zeros(SHAPE), Grid(SHAPE, RAS + 1e-3)), grid, "mask")
+    for shape, affine in ((SHAPE, moved), ((31, 37, 23), RAS)):
+        with pytest.raises(ImageError, match="mask lies on another grid than its image"):
+            check_same_grid(Volume(np.zeros(shape), Grid(shape, affine)), grid, "mask")
