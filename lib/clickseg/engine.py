@@ -103,7 +103,7 @@ class Engine:
             if mask is None:
                 volume = read_label(path)
                 check_same_grid(volume, study.grid, path.name)
-                mask = np.ascontiguousarray(study.grid.to_canonical(volume.array))
+                mask = np.asfortranarray(study.grid.to_canonical(volume.array))
                 mask.flags.writeable = False
                 self.cache.put(("label", key), mask, mask.nbytes)
             for number in [n for n, (known, _) in self._mask_keys.items() if known() is None]:
@@ -142,7 +142,7 @@ class Engine:
         with self._lock:
             started_s = time.perf_counter()
             initial = self._initial(study) if start is None else None
-            mask = np.ascontiguousarray(start if initial is None else initial.mask)
+            mask = np.asarray(start if initial is None else initial.mask)
             correction = self._replay(study, clicks, mask, self._name_of(start))
             if correction.uncertain_ijk is None and initial is not None:
                 far = _far_from(clicks, initial.uncertain_ijk, study, correction.radius_mm)

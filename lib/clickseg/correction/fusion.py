@@ -81,7 +81,7 @@ def fuse(
         reach_mm: a pass changes nothing at this distance from its click or beyond.
     """
     passes = list(passes)
-    mask = start.copy()
+    mask = start.copy(order="K")
     if not passes:
         return mask, np.zeros((0, 0, 0), np.float32), (slice(0, 0), slice(0, 0), slice(0, 0))
     box = _hull([item.where for item in passes])

@@ -26,6 +26,7 @@ from clickseg.correction.result import Correction
 from clickseg.cuts import Box, Slices
 from clickseg.doubt import most_uncertain
 from clickseg.guidance import draw_clicks
+from clickseg.precision import answering
 from clickseg.study import Study
 
 Key = tuple[tuple[int, ...], ...]
@@ -107,7 +108,8 @@ class LocalCorrection:
         cut = network_input(box.take(image), take_mask(box, start), torch.from_numpy(guidance)).to(
             device
         )
-        logits = self.network(cut[None])[0].float().cpu()
+        with answering(device):
+            logits = self.network(cut[None])[0].float().cpu()
         where, values = box.put_back(logits, start.shape)  # type: ignore[arg-type]
         native = values[0].numpy()
         if config.merge == "component":

@@ -18,6 +18,7 @@ from clickseg.cuts import Box, Slices, shrink
 from clickseg.doubt import most_uncertain
 from clickseg.initial.result import Initial
 from clickseg.networks import build_network
+from clickseg.precision import answering
 from clickseg.study import Study
 
 FAINTEST = 0.1
@@ -49,7 +50,7 @@ class TwoStage:
         image = torch.from_numpy(study.image).to(device)
         spacing_mm = study.grid.canonical.spacing_mm
         shape = study.grid.canonical.shape
-        mask = np.zeros(shape, dtype=np.uint8)
+        mask = np.zeros(shape, dtype=np.uint8, order="F")  # as files are: written in one go
         for center_ijk, extent_mm in self._locate(image, spacing_mm):
             box, prob = self._segment(image, spacing_mm, center_ijk, extent_mm)
             component = _heaviest_component(prob)
@@ -95,34 +96,40 @@ class TwoStage:
         region = box.take(image)
         prob = segment_prob(self.network.segment, region, config.patch, self.config.mirror)
         slices, values = box.put_back(prob, image.shape[1:])  # type: ignore[arg-type]
-        return slices, values[0].cpu().numpy()
+        return slices, values[0].numpy()
 
 
 def locate_prob(
     network: nn.Module, coarse: Tensor, patch: tuple[int, int, int]
 ) -> NDArray[np.float32]:
     """Return the coarse probability ``(I, J, K)`` of a ``(2, I, J, K)`` coarse image."""
-    logits = sliding_window_inference(
-        coarse[None], patch, 1, network, overlap=0.25, mode="gaussian", padding_mode="replicate"
-    )
-    prob: NDArray[np.float32] = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
+    prob: NDArray[np.float32] = torch.sigmoid(_logits(network, coarse, patch, 0.25))[0].numpy()
     return prob
 
 
 def segment_prob(
     network: nn.Module, region: Tensor, patch: tuple[int, int, int], mirror: bool
 ) -> Tensor:
-    """Return the fine probability ``(1, I, J, K)`` of a ``(2, I, J, K)`` region."""
-    views = [region, region.flip(1)] if mirror else [region]
-    logits = [
-        sliding_window_inference(
-            view[None], patch, 1, network, overlap=0.5, mode="gaussian", padding_mode="replicate"
-        )[0].float()
-        for view in views
-    ]
+    """Return the fine probability ``(1, I, J, K)`` of a ``(2, I, J, K)`` region, on the CPU."""
+    logits = _logits(network, region, patch, 0.5)
     if mirror:
-        logits[1] = logits[1].flip(1)
-    return torch.sigmoid(torch.stack(logits).mean(0))
+        logits = (logits + _logits(network, region.flip(1), patch, 0.5).flip(1)) / 2
+    return torch.sigmoid(logits)
+
+
+def _logits(
+    network: nn.Module, image: Tensor, patch: tuple[int, int, int], overlap: float
+) -> Tensor:
+    """Return the logits ``(1, I, J, K)`` of an image, from windows of a fixed size."""
+
+    def answer(windows: Tensor) -> Tensor:
+        with answering(windows.device):
+            return torch.as_tensor(network(windows)).float()
+
+    logits = sliding_window_inference(
+        image[None], patch, 1, answer, overlap=overlap, mode="gaussian", padding_mode="replicate"
+    )
+    return torch.as_tensor(logits)[0].cpu()
 
 
 def _heaviest_component(prob: NDArray[np.float32]) -> NDArray[np.bool_]:
