@@ -51,8 +51,19 @@ fix: install  ## rewrite what can be rewritten
 bench: install  ## latencies and memory of the server; BENCH="--json FILE" keeps the numbers
 	$(ON_PATH) $(BIN)/python tests/bench/bench.py $(BENCH)
 
-weights: install  ## train the networks anew: hours
-	$(BIN)/clickseg weights
+# Outlines of the public data set, one patient a line (see "Weights" in the README); without them
+# the tumors are made up, too.
+CONTOURS ?=
+RUN = runs/weights
+
+weights: install  ## make studies, train on them, put the weights into the package: about two hours
+	$(BIN)/clickseg phantom $(RUN)/studies --count 64 --seed 1 \
+		$(if $(CONTOURS),--contours "$(CONTOURS)" --split training)
+	$(BIN)/clickseg train initial --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN)
+	$(BIN)/clickseg train correction --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN)
+	cp $(foreach name,initial correction,$(RUN)/$(name).pt $(RUN)/$(name).json) lib/clickseg/weights/
 
 sample-data: install  ## make the six studies anew
-	$(BIN)/clickseg sample-data
+	$(BIN)/clickseg phantom sample-data --seed 7 --count 2 --grid 240x240x20
+	$(BIN)/clickseg phantom sample-data --seed 7 --start 2 --count 3 --grid 208x208x28 --unlabelled
+	$(BIN)/clickseg phantom sample-data --seed 7 --start 5 --count 1 --grid 208x208x28 --unlabelled --without-t2 1

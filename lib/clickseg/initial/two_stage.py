@@ -24,7 +24,14 @@ from clickseg.study import Study
 FAINTEST = 0.1
 """Where the coarse network reaches no 0.5, its maximum is tried if it is at least this."""
 
-Candidate = tuple[NDArray[np.float64], NDArray[np.float64]]
+Candidate = tuple[NDArray[np.float64], NDArray[np.float64], float]
+
+_NOTHING: tuple[float, Slices, NDArray[np.float32], NDArray[np.bool_]] = (
+    0.0,
+    (slice(0, 0), slice(0, 0), slice(0, 0)),
+    np.zeros((0, 0, 0), dtype=np.float32),
+    np.zeros((0, 0, 0), dtype=bool),
+)
 
 
 class TwoStageNetwork(nn.Module):
@@ -50,18 +57,21 @@ class TwoStage:
         image = torch.from_numpy(study.image).to(device)
         spacing_mm = study.grid.canonical.spacing_mm
         shape = study.grid.canonical.shape
-        mask = np.zeros(shape, dtype=np.uint8, order="F")  # as files are: written in one go
-        for center_ijk, extent_mm in self._locate(image, spacing_mm):
+        found = []
+        for center_ijk, extent_mm, mass in self._locate(image, spacing_mm):
             box, prob = self._segment(image, spacing_mm, center_ijk, extent_mm)
             component = _heaviest_component(prob)
-            if component.any():
-                mask[box] = component
-                return Initial(mask, prob, box, most_uncertain(prob, box, spacing_mm))
-        nothing = np.zeros((0, 0, 0), dtype=np.float32)
-        return Initial(mask, nothing, (slice(0, 0), slice(0, 0), slice(0, 0)), None)
+            # Both networks have a say: the coarse one takes a vessel for a tumor more easily.
+            found.append((mass * float(prob[component].sum()), box, prob, component))
+        best, box, prob, component = max(found, key=lambda item: item[0], default=_NOTHING)
+        mask = np.zeros(shape, dtype=np.uint8, order="F")  # as files are: written in one go
+        if best == 0:
+            return Initial(mask, _NOTHING[2], _NOTHING[1], None)
+        mask[box] = component
+        return Initial(mask, prob, box, most_uncertain(prob, box, spacing_mm))
 
     def _locate(self, image: Tensor, spacing_mm: NDArray[np.float64]) -> list[Candidate]:
-        """Return where a tumor may be, likeliest first: center in voxels, extent in mm."""
+        """Return where a tumor may be, likeliest first: center in voxels, extent in mm, mass."""
         coarse = shrink(image, spacing_mm.tolist(), self.config.locate.spacing_mm)
         prob = locate_prob(self.network.locate, coarse, self.config.locate.patch)
         ratio = np.array(image.shape[1:]) / np.array(coarse.shape[1:])
@@ -74,10 +84,11 @@ class TwoStage:
             found.append((mass, (start + stop) / 2 * ratio - 0.5, (stop - start) * ratio))
         if not found and prob.max() >= FAINTEST:
             peak = np.array(np.unravel_index(int(prob.argmax()), prob.shape))
-            found.append((0.0, (peak + 0.5) * ratio - 0.5, ratio))
+            found.append((float(prob.max()), (peak + 0.5) * ratio - 0.5, ratio))
         found.sort(key=lambda item: -item[0])
         return [
-            (center, extent * spacing_mm) for _, center, extent in found[: self.config.candidates]
+            (center, extent * spacing_mm, mass)
+            for mass, center, extent in found[: self.config.candidates]
         ]
 
     def _segment(
