@@ -1,5 +1,6 @@
 """The promises of the correction, on random masks, clicks and affines (METHOD: D1 to D5)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clickseg.clicks import Click
-from dataclasses import replace
-
 from clickseg.config import load_config
 from clickseg.correction import LocalCorrection
 from clickseg.geometry import Grid, ijk_to_ras

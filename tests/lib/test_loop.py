@@ -28,7 +28,7 @@ def train(folder, config=FIT, validate=None, seed=1):
     return fit(network(), config, Run(folder, "test", seed), draw, loss_of, validate)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -41,18 +41,18 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, average, sch
     whole = train(tmp_path / "whole", config)
     epochs = []
 
-    def die_in_the_third_epoch(net):
+    def die_in_the_third_epoch(_net):
         epochs.append(1)
         if len(epochs) == 3:
-            raise Killed
+            raise KilledError
         return 1.0
 
-    def validate(net):
+    def validate(_net):
         return 1.0
 
     # the plateau schedule watches the validation value, so it must be the same in both runs
     whole = train(tmp_path / "watched", config, validate)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(tmp_path / "killed", config, die_in_the_third_epoch)
     resumed = train(tmp_path / "killed", config, validate)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
@@ -76,7 +76,7 @@ def test_it_learns(tmp_path):
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = train(tmp_path)
 
-    def never(net):
+    def never(_net):
         raise AssertionError
 
     assert torch.equal(first.weight, train(tmp_path, validate=never).weight)

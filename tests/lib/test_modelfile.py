@@ -50,7 +50,7 @@ def test_the_manifest_says_what_the_weights_are(saved):
 def test_a_damaged_file_is_refused(saved):
     path = saved / "initial.pt"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(ModelError, match="not the file that initial.json describes"):
+    with pytest.raises(ModelError, match=r"not the file that initial\.json describes"):
         load_weights(saved, read_manifest(saved, "initial"), network())
 
 
