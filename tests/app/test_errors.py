@@ -173,4 +173,4 @@ def test_a_server_with_a_wrong_setting_ends_with_a_sentence(another_server, stud
 def test_a_refused_upload_is_removed(server, tmp_path):
     mask = save(tmp_path / "mask.nii.gz", np.zeros(SHAPE, np.uint8), AFFINES["lps"])
     assert server.slicer("edit", "ras", label=mask).status == 422
-    assert list((server.folder / "tmp").glob("vs-clickseg-*/*")) == []
+    assert list((server.folder / "tmp").glob("vs-clickseg-*/*.n*")) == []

@@ -220,7 +220,7 @@ def test_the_file_comes_in_the_format_asked_for(server, extension):
 def test_an_answer_is_a_fresh_file_that_is_deleted(server):
     names = {server.slicer("initial", "ras").file_name for _ in range(3)}
     assert len(names) == 3
-    assert list((server.folder / "tmp").glob("vs-clickseg-*/*")) == []
+    assert list((server.folder / "tmp").glob("vs-clickseg-*/*.n*")) == []
 
 
 def test_params_alone_can_be_asked_for(server):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +54,14 @@ def check_tag(tag: Any) -> str:
 
 
 class StudiesDatastore(LocalDatastore):
-    """A studies folder: images at the top, T2 in ``t2/`` (not listed), labels in ``labels/``."""
+    """A studies folder: images at the top, T2 in ``t2/`` (not listed), labels in ``labels/``.
+
+    A thread that watches the folder empties the index before it fills it again: one lock keeps
+    requests from looking in between. It is taken before the lock of the index file.
+    """
 
     def __init__(self, studies: str, auto_reload: bool, read_only: bool) -> None:
+        self._index_lock = threading.RLock()
         super().__init__(
             studies,
             extensions=[f"*{extension}" for extension in EXTENSIONS],
@@ -64,20 +71,21 @@ class StudiesDatastore(LocalDatastore):
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Add an uploaded image under a plain name."""
-        with told(), discarding(image_filename):
+        with self._index_lock, told(), discarding(image_filename):
             stem_of(Path(image_filename))
             return str(super().add_image(check_id(image_id), image_filename, image_info))
 
     def remove_image(self, image_id: str) -> None:
         """Remove an image and its labels."""
-        with _known(image_id):
+        with self._index_lock, _known(image_id):
             super().remove_image(image_id)
+            self.refresh()
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
         """Save a label that lies on the grid of its image, instead of an earlier one."""
-        with told(), discarding(label_filename), _known(image_id):
+        with self._index_lock, told(), discarding(label_filename), _known(image_id):
             tag, path = check_tag(label_tag), Path(label_filename)
             check_id(image_id)
             image = self.get_image_uri(image_id)
@@ -89,17 +97,18 @@ class StudiesDatastore(LocalDatastore):
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a label."""
-        with _known(label_id):
+        with self._index_lock, _known(label_id):
             super().remove_label(check_id(label_id), check_tag(label_tag))
+            self.refresh()
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Note something about an image."""
-        with _known(image_id):
+        with self._index_lock, _known(image_id):
             super().update_image_info(image_id, info)
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Note something about a label."""
-        with _known(label_id):
+        with self._index_lock, _known(label_id):
             super().update_label_info(label_id, label_tag, info)
 
     def _remove_other_formats(self, image_id: str, tag: str, extension: str) -> None:
@@ -117,6 +126,32 @@ class StudiesDatastore(LocalDatastore):
     def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
         found: dict[str, str] = super()._list_files(path, patterns)
         return {name: file for name, file in found.items() if not name.startswith(".")}
+
+
+def _locked(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def locked(self: StudiesDatastore, *args: Any, **kwargs: Any) -> Any:
+        with self._index_lock:
+            return method(self, *args, **kwargs)
+
+    return locked
+
+
+for _name in (
+    "_init_from_datastore_file",
+    "_reconcile_datastore",
+    "datalist",
+    "get_image_info",
+    "get_image_uri",
+    "get_label_info",
+    "get_label_uri",
+    "get_labeled_images",
+    "get_unlabeled_images",
+    "json",
+    "list_images",
+    "status",
+):
+    setattr(StudiesDatastore, _name, _locked(getattr(LocalDatastore, _name)))
 
 
 class NamedSessions(Sessions):
