@@ -61,7 +61,7 @@ def fit(
     optimizer = _optimizer(network, config)
     scheduler = _scheduler(optimizer, config)
     average = (
-        AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)
+        AveragedModel(network, multi_avg_fn=_running_mean(config.average), use_buffers=True)
         if config.average
         else None
     )
@@ -126,6 +126,11 @@ def fit(
     if average is not None:
         network.load_state_dict(average.module.state_dict())
     return network.eval()
+
+
+def _running_mean(decay: float) -> Callable[..., None]:
+    function: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return function
 
 
 def _optimizer(network: nn.Module, config: FitConfig) -> torch.optim.Optimizer:

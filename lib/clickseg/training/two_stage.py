@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
+from torch.nn import functional
 
 from clickseg.config import FitConfig, TwoStageConfig
 from clickseg.cuts import Box
@@ -46,7 +47,7 @@ def train_locate(
     config: TwoStageConfig,
     run: Run,
 ) -> None:
-    """Train the coarse network on random boxes of whole volumes, half of them with tumor."""
+    """Train the coarse network on random boxes of whole volumes, nine of ten with tumor."""
     patch = config.locate.patch
     transform = augmentation(patch, (4, 4, 3))
     loss = DiceCELoss(sigmoid=True, batch=True)
@@ -66,7 +67,7 @@ def train_locate(
         for case in validation:
             with torch.inference_mode():
                 prob = locate_prob(net, case.coarse.float().to(run.device), patch)
-            near = torch.nn.functional.max_pool3d(case.coarse_label[None].float(), 3, 1, 1)[0, 0]
+            near = functional.max_pool3d(case.coarse_label[None].float(), 3, 1, 1)[0, 0]
             missed += int(near.flatten()[int(prob.argmax())] == 0)
         return missed / max(1, len(validation))
 
@@ -157,13 +158,16 @@ def _coarse_item(
     shape = np.array(case.coarse.shape[1:])
     tumor = torch.nonzero(case.coarse_label[0]).numpy()
     size = np.array([n + n // 4 for n in patch])
-    if len(tumor) and rng.random() < 0.5:
+    if len(tumor) and rng.random() < 0.9:
         center = tumor[rng.integers(len(tumor))] + rng.integers(-size // 4, size // 4 + 1)
     else:
         center = rng.integers(0, shape)
     start = np.clip(center - size // 2, 0, np.maximum(shape - size, 0))
     where = (slice(None), *(slice(a, a + n) for a, n in zip(start, size, strict=True)))
-    image, label = augment(transform, case.coarse[where], case.coarse_label[where], rng)
+    # One voxel more all around: where a tumor is matters here, not how it ends, and the smallest
+    # would be too few voxels to learn from.
+    wide = functional.max_pool3d(case.coarse_label[None].float(), 3, 1, 1)[0]
+    image, label = augment(transform, case.coarse[where], wide[where], rng)
     return drop_sequences(image, config.drop, rng), label
 
 
