@@ -71,6 +71,19 @@ def test_a_changed_image_is_read_again(server):
     assert not np.array_equal(before, after)
 
 
+def test_a_batch_saves_originals_and_passes_over_what_fails(another_server, server, tmp_path):
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    for name in ("ras.nii.gz", "corrupt.nii.gz", "lps.nii.gz"):
+        shutil.copy(server.studies / name, studies / name)
+    other = another_server(studies).wait()
+    url = f"{other.url}/batch/infer"
+    requests.post(f"{url}/initial", params={"run_sync": True}, json={}, timeout=60)
+    saved = {path.name for path in (studies / "labels" / "original").iterdir()}
+    assert saved == {"ras.nii.gz", "lps.nii.gz"}
+    assert requests.get(f"{other.url}/info/").json()["datastore"]["completed"] == 0
+
+
 SEGMENTS = [
     {"name": "background", "id": 1},
     {"name": LABEL, "id": 2},

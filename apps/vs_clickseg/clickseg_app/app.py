@@ -26,6 +26,7 @@ from clickseg.geometry import Grid
 from clickseg.models import WEIGHTS, load_models
 from clickseg.study import Study
 from clickseg.volume import Volume, write_volume
+from clickseg_app.batch import BatchInfer
 from clickseg_app.datastore import NamedSessions, StudiesDatastore, check_tag, discarding
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND
 from clickseg_app.infer import ClickTask, EditTask, InitialTask
@@ -116,6 +117,10 @@ class ClickSegApp(MONAILabelApp):
         if self.settings.skip_strategies:
             return {}
         return {"first": First(), "random": Random()}
+
+    def init_batch_infer(self) -> BatchInfer:
+        """Return what runs a model over many images."""
+        return BatchInfer()
 
     def on_init_complete(self) -> None:
         """Warm up, so that the first reader does not wait for libraries to load."""
