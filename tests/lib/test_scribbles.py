@@ -68,11 +68,21 @@ def test_points_lie_on_the_scribble_and_no_voxel_is_far_from_one(seed, share):
         assert away_mm.max() <= APART_MM
 
 
-def test_a_huge_scribble_is_refused():
-    grid = Grid((500, 500, 9), np.diag([2.0, 2, 9, 1]))
+def test_too_many_dots_are_refused():
+    grid = Grid((64, 64, 9), np.eye(4))
+    painted = np.zeros(grid.shape, dtype=bool)
+    painted[::2, ::2, 4] = True  # 32 x 32 = 1024 dots that do not touch
+    scribbles = Scribbles(painted, np.zeros_like(painted))
+    with pytest.raises(ClickError, match=f"stand for more than {MAX_CLICKS} clicks"):
+        scribbles.clicks(grid)
+
+
+def test_a_filled_volume_is_no_scribble():
+    grid = Grid((100, 100, 21), np.eye(4))
     painted = np.ones(grid.shape, dtype=bool)
-    with pytest.raises(ClickError, match=f"{MAX_CLICKS} are taken"):
-        Scribbles(painted, np.zeros_like(painted)).clicks(grid)
+    scribbles = Scribbles(~painted, painted)
+    with pytest.raises(ClickError, match="210000 voxels are scribbled, at most 200000 are taken"):
+        scribbles.clicks(grid)
 
 
 def labelmap(tmp_path, grid, *painted):
