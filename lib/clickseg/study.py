@@ -135,7 +135,7 @@ def normalize(array: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     """Bring the tissue of a sequence to mean 0 and standard deviation 1.
 
     Tissue is what is brighter than a tenth of the 99th percentile. Background and values far out
-    are clipped to [-3, 8], so that a single hot voxel changes nothing.
+    are clipped to [-3, 8].
 
     Raises:
         ImageError: if all voxels are alike.

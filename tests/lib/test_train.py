@@ -31,6 +31,8 @@ def small(network, filters):
     arguments = network.arguments | {"filters": filters}
     for key, count in (("kernel_size", 3), ("strides", 3), ("upsample_kernel_size", 2)):
         arguments[key] = arguments[key][:count]
+    if "deep_supr_num" in arguments:
+        arguments["deep_supr_num"] = 1  # two of three levels have a head
     return replace(network, arguments=arguments)
 
 

@@ -78,7 +78,7 @@ def finish(
         "training": list(split.training),
         "validation": list(split.validation),
         "seed": config.seed,
-        "minutes": round((time.time() - started) / 60, 1),
+        "minutes_of_the_last_run": round((time.time() - started) / 60, 1),
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
     }
