@@ -1,7 +1,7 @@
 """A model on disk: weights beside a manifest that says what they are.
 
 ``<name>.pt`` holds plain tensors, float16 to halve the size; ``<name>.json`` the recipe, data,
-seed, metrics and licence. Both are written beside their place and moved there, the manifest
+seed, metrics and license. Both are written beside their place and moved there, the manifest
 last: it names the hash of the weights, so a half-published pair is refused.
 """
 
