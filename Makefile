@@ -55,15 +55,17 @@ bench: install  ## latencies and memory of the server; BENCH="--json FILE" keeps
 # the tumors are made up, too.
 CONTOURS ?=
 RUN = runs/weights
+SOURCE = --source "A demonstration, not for clinical use: trained on synthetic heads of clickseg phantom\
+	$(if $(CONTOURS), around outlines of Vestibular-Schwannoma-SEG (doi 10.7937/TCIA.9YTJ-5Q73\, CC BY 4.0))"
 
 weights: install  ## make studies, train on them, put the weights into the package: about two hours
 	$(BIN)/clickseg phantom $(RUN)/studies --count 64 --seed 1 \
 		$(if $(CONTOURS),--contours "$(CONTOURS)" --split training)
-	$(BIN)/clickseg train initial --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN)
-	$(BIN)/clickseg train correction --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN)
+	$(BIN)/clickseg train initial --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN) $(SOURCE)
+	$(BIN)/clickseg train correction --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN) $(SOURCE)
 	cp $(foreach name,initial correction,$(RUN)/$(name).pt $(RUN)/$(name).json) lib/clickseg/weights/
 
 sample-data: install  ## make the six studies anew
 	$(BIN)/clickseg phantom sample-data --seed 7 --count 2 --grid 240x240x20
-	$(BIN)/clickseg phantom sample-data --seed 7 --start 2 --count 3 --grid 208x208x28 --unlabelled
-	$(BIN)/clickseg phantom sample-data --seed 7 --start 5 --count 1 --grid 208x208x28 --unlabelled --without-t2 1
+	$(BIN)/clickseg phantom sample-data --seed 7 --start 2 --count 3 --grid 208x208x28 --unlabeled
+	$(BIN)/clickseg phantom sample-data --seed 7 --start 5 --count 1 --grid 208x208x28 --unlabeled --without-t2 1

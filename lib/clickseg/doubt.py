@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -16,21 +18,22 @@ SMOOTHING_MM = 1.0
 
 
 def most_uncertain(
-    prob: NDArray[np.float32], box: Slices, spacing_mm: NDArray[np.float64]
+    parts: Iterable[tuple[NDArray[np.float32], Slices]], spacing_mm: NDArray[np.float64]
 ) -> tuple[int, int, int] | None:
     """Return the voxel where a click would tell most, or None where all is clear.
 
     Args:
-        prob: ``(i, j, k)`` in ``box``.
-        box: which voxels of the volume ``prob`` covers.
+        parts: probabilities ``(i, j, k)``, and which voxels of the volume each covers.
         spacing_mm: voxel size of the volume.
     """
-    if prob.size == 0:
-        return None
-    doubt = 1 - np.abs(2 * prob - 1)
-    smooth = ndimage.gaussian_filter(doubt, SMOOTHING_MM / spacing_mm, mode="constant")
-    place = np.unravel_index(int(smooth.argmax()), smooth.shape)
-    if smooth[place] < UNSURE:
-        return None
-    i, j, k = (int(part.start + index) for part, index in zip(box, place, strict=True))
-    return i, j, k
+    best, voxel = UNSURE, None
+    for prob, box in parts:
+        if prob.size == 0:
+            continue
+        doubt = 1 - np.abs(2 * prob - 1)
+        smooth = ndimage.gaussian_filter(doubt, SMOOTHING_MM / spacing_mm, mode="constant")
+        place = np.unravel_index(int(smooth.argmax()), smooth.shape)
+        if smooth[place] > best:
+            i, j, k = (int(part.start + index) for part, index in zip(box, place, strict=True))
+            best, voxel = float(smooth[place]), (i, j, k)
+    return voxel

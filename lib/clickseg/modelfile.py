@@ -20,6 +20,7 @@ from torch import nn
 
 from clickseg import __version__
 from clickseg.atomic import replacing
+from clickseg.study import INTENSITY
 
 LICENSE = "Apache-2.0"
 
@@ -32,13 +33,15 @@ class ModelError(ValueError):
 class Manifest:
     """What weights are: ``recipe`` is the whole configuration that made them.
 
-    ``sha256`` is of the weights file; ``data`` says what they were trained on.
+    ``sha256`` is of the weights file; ``data`` says what they were trained on, ``intensity`` by
+    which rule the images were normalized.
     """
 
     name: str
     recipe: dict[str, Any]
     data: dict[str, Any]
     metrics: dict[str, float]
+    intensity: str = INTENSITY
     code_version: str = __version__
     license: str = LICENSE
     sha256: str = ""
@@ -76,11 +79,16 @@ def read_manifest(folder: Path, name: str) -> Manifest:
     """
     path = folder / f"{name}.json"
     try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        manifest = Manifest(**values)
     except OSError as error:
         raise ModelError(f"no model {name!r} in {folder}: {path.name} is missing") from error
     except (json.JSONDecodeError, TypeError) as error:
         raise ModelError(f"{path} is no manifest of a model: {error}") from error
+    if values.get("intensity") != INTENSITY:
+        came = values.get("intensity")
+        raise ModelError(f"{path}: intensity is {came!r}, this version normalizes by {INTENSITY!r}")
+    return manifest
 
 
 def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:

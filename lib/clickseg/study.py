@@ -26,8 +26,11 @@ from clickseg.volume import (
 
 T2_FOLDER = "t2"
 LABEL_FOLDER = "labels/final"
+INTENSITY = "tissue-z-1"
+"""Name of the rule of ``normalize``: weights are for images that were normalized by it."""
+
 SMALLEST_OVERLAP = 0.2
-"""A T2 that covers less of the T1ce than this share is refused: it shows another place."""
+"""Where less than this share of the smaller sequence lies in the other, T2 is refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +159,7 @@ def _read_t2(path: Path, grid: Grid) -> NDArray[np.float32]:
     moved, overlap = resample(second, grid)
     if overlap < SMALLEST_OVERLAP:
         raise ImageError(
-            f"T2 {path.name} covers {overlap:.0%} of the T1ce, at least {SMALLEST_OVERLAP:.0%} "
+            f"T2 {path.name} overlaps the T1ce by {overlap:.0%}, at least {SMALLEST_OVERLAP:.0%} "
             "were wanted: do both show the same head in one frame of reference?"
         )
     return normalize(moved, f"T2 {path.name}")

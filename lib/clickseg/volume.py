@@ -9,6 +9,7 @@ and says nothing. Formats: ``.nii``, ``.nii.gz``, ``.nrrd``.
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,13 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from clickseg.atomic import replacing
-from clickseg.geometry import LPS_FROM_RAS, Grid
+from clickseg.geometry import LPS_FROM_RAS, Grid, ijk_to_ras, ras_to_ijk
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 """The file name endings of images, in the order in which they are looked for."""
+
+SHEAR = 1e-3
+"""Axes whose directions have a larger scalar product are refused: distances would be wrong."""
 
 MAX_VOXELS = 128 * 1024 * 1024
 """Larger images are refused before their pixels are read: two such sequences take 1 GB."""
@@ -127,7 +131,8 @@ def resample(volume: Volume, grid: Grid) -> tuple[NDArray[np.float32], float]:
     """Bring an image onto another grid by physical coordinates, linearly; 0 outside of it.
 
     Returns:
-        The image on ``grid``, and the share of the grid's voxels that the image covers.
+        The image on ``grid``, and how much both overlap: the share of the smaller that lies in the
+        other, so that a thin slab within a whole head overlaps fully.
     """
     if volume.grid == grid:
         return volume.array.astype(np.float32, copy=False), 1.0
@@ -135,17 +140,17 @@ def resample(volume: Volume, grid: Grid) -> tuple[NDArray[np.float32], float]:
     moved = sitk.Resample(
         _image_of(source), _image_of_grid(grid), sitk.Transform(), sitk.sitkLinear
     )
-    steps = tuple(slice(None, None, max(1, n // 32)) for n in grid.shape)
-    ijk = np.stack(
-        np.meshgrid(
-            *(np.arange(n)[s] for n, s in zip(grid.shape, steps, strict=True)), indexing="ij"
-        ),
-        -1,
-    ).reshape(-1, 3)
-    to_source = np.linalg.inv(volume.grid.affine) @ grid.affine
-    source_ijk = ijk @ to_source[:3, :3].T + to_source[:3, 3]
-    inside = (source_ijk > -0.5) & (source_ijk < np.array(volume.grid.shape) - 0.5)
-    return sitk.GetArrayFromImage(moved).transpose(), float(inside.all(axis=1).mean())
+    overlap = max(_share_inside(volume.grid, grid), _share_inside(grid, volume.grid))
+    return sitk.GetArrayFromImage(moved).transpose(), overlap
+
+
+def _share_inside(grid: Grid, other: Grid) -> float:
+    """Return the share of the voxels of a grid, a sample of them, that lie in another."""
+    axes = [np.arange(0, n, max(1, n // 32)) for n in grid.shape]
+    ijk = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    there_ijk = ras_to_ijk(ijk_to_ras(ijk, grid.affine), other.affine)
+    inside = (there_ijk > -0.5) & (there_ijk < np.array(other.shape) - 0.5)
+    return float(inside.all(axis=1).mean())
 
 
 def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
@@ -155,7 +160,11 @@ def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
         raise ImageError(f"there is no image {path.name}")
     if path.stat().st_size == 0:
         raise ImageError(f"{path.name} is an empty file, not an image")
+    is_nrrd = path.name.endswith(".nrrd")
+    if is_nrrd:
+        _refuse_detached(path)
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if is_nrrd else "NiftiImageIO")  # not what the content claims
     reader.SetFileName(str(path))
     reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
@@ -171,7 +180,7 @@ def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
     if int(np.prod(size)) > MAX_VOXELS:
         raise ImageError(f"{path.name} has {size} voxels, at most {MAX_VOXELS} are allowed")
     try:
-        if path.name.endswith(".nrrd"):
+        if is_nrrd:
             array = sitk.GetArrayFromImage(reader.Execute()).transpose()
         else:
             array = _nifti_pixels(path, int(np.prod(size)))
@@ -180,6 +189,14 @@ def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
     except (RuntimeError, OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
         raise _unreadable(path, error) from error
     return _grid_of(reader, path), array.reshape(size[:3], order="F")
+
+
+def _refuse_detached(path: Path) -> None:
+    """Refuse an NRRD header that names another file: ITK would read whatever file it names."""
+    with path.open("rb") as file:
+        header = file.read(_LARGEST_HEADER).split(b"\n\n")[0].replace(b"\r", b"").lower()
+    if re.search(rb"^\s*data ?file\s*:", header, re.MULTILINE):
+        raise ImageError(f"{path.name} keeps its voxels in another file; one file was wanted")
 
 
 def _unreadable(path: Path, error: Exception) -> ImageError:
@@ -204,6 +221,8 @@ def _grid_of(image: sitk.ImageFileReader, path: Path) -> Grid:
     lps = np.eye(4)
     lps[:3, :3] = direction * np.array(image.GetSpacing()[:3])
     lps[:3, 3] = image.GetOrigin()[:3]
+    if np.abs(direction.T @ direction - np.eye(3)).max() > SHEAR:
+        raise ImageError(f"{path.name} has axes that are not at right angles: {direction.tolist()}")
     try:
         return Grid(image.GetSize()[:3], LPS_FROM_RAS @ lps)
     except ValueError as error:

@@ -8,7 +8,7 @@ import requests
 from serving import AFFINES, SHAPE, save
 
 T2_PROBLEMS = {
-    "far-t2": "T2 far-t2.nii.gz covers 0% of the T1ce",
+    "far-t2": "T2 far-t2.nii.gz overlaps the T1ce by 0%",
     "4d-t2": "4d-t2.nii.gz is 4D",
     "nan-t2": "nan-t2.nii.gz holds values that are not finite",
     "empty-t2": "empty-t2.nii.gz is an empty file",

@@ -19,7 +19,7 @@ from clickseg.study import Case, read_study
 from clickseg.training.correction import train_correction
 from clickseg.training.cuts2d import border_cuts, error_cuts, fit_cuts, train_cuts2d, with_error
 from clickseg.training.loop import Run
-from clickseg.training.start import labelled_cases
+from clickseg.training.start import labeled_cases
 from clickseg.volume import ImageError, Volume, write_volume
 
 PUBLISHED = Path(__file__).parents[2] / "configs" / "published.yaml"
@@ -46,7 +46,7 @@ def cases(tmp_path):
         write_volume(tmp_path / name, Volume(noise + 20 * label, grid))
         write_volume(tmp_path / "t2" / name, Volume(noise - 5 * label, grid))
         write_volume(tmp_path / "labels/final" / name, Volume(label, grid))
-    return labelled_cases(tmp_path)
+    return labeled_cases(tmp_path)
 
 
 def recipe(name="multi_encoder_unet", loss="correction", depth=1, **changes):

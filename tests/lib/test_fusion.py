@@ -15,7 +15,7 @@ def a_pass(logit, center, spacing=(1.0, 1.0, 1.0)):
 
 
 def test_one_sure_pass_fills_its_ball_up_to_where_the_start_mask_takes_over():
-    mask, _, _ = fuse(np.zeros(SHAPE, np.uint8), [a_pass(9.0, (6, 5, 3))], reach_mm=4.0)
+    mask, _ = fuse(np.zeros(SHAPE, np.uint8), [a_pass(9.0, (6, 5, 3))], reach_mm=4.0)
     # Both logits are clipped to 4, so the pass wins where its trust is above one half:
     # (1 - d / 4) / (1 - 0.75) > 0.5, that is d < 3.5.
     expected = a_pass(0, (6, 5, 3)).distance_mm < 3.5
@@ -24,17 +24,17 @@ def test_one_sure_pass_fills_its_ball_up_to_where_the_start_mask_takes_over():
 
 def test_the_nearer_click_weighs_more():
     passes = [a_pass(3.0, (3, 5, 3)), a_pass(-3.0, (9, 5, 3))]
-    mask, _, _ = fuse(np.zeros(SHAPE, np.uint8), passes, reach_mm=8.0)
+    mask, _ = fuse(np.zeros(SHAPE, np.uint8), passes, reach_mm=8.0)
     assert mask[4, 5, 3] == 1
     assert mask[8, 5, 3] == 0
 
 
 def test_no_passes_change_nothing():
     start = (np.arange(np.prod(SHAPE)).reshape(SHAPE) % 2).astype(np.uint8)
-    mask, logits, _ = fuse(start, [], reach_mm=8.0)
+    mask, parts = fuse(start, [], reach_mm=8.0)
     assert (mask == start).all()
     assert mask is not start
-    assert logits.size == 0
+    assert parts == []
 
 
 def test_an_addition_that_touches_no_foreground_click_is_taken_back():
@@ -75,3 +75,16 @@ def test_a_pinned_voxel_is_what_the_click_says():
     mask[1, 1, 1] = 1
     pin(mask, np.array([[1, 1, 1], [2, 3, 5]]), np.array([False, True]))
     assert np.argwhere(mask).tolist() == [[2, 3, 5]]
+
+
+def test_passes_far_apart_are_fused_apart_and_those_that_meet_together():
+    boxes = [(0, 3), (8, 10), (2, 5), (10, 13), (4, 6)]
+    passes = []
+    for first, stop in boxes:
+        where = (slice(first, stop), slice(0, 4), slice(0, 4))
+        shape = (stop - first, 4, 4)
+        logits = np.full(shape, 9.0, np.float32)
+        passes.append(Pass(where, logits, np.zeros(shape, np.float32)))
+    mask, parts = fuse(np.zeros(SHAPE, np.uint8), passes, reach_mm=4.0)
+    assert sorted((box[0].start, box[0].stop) for _, box in parts) == [(0, 6), (8, 10), (10, 13)]
+    assert mask[:, 0, 0].tolist() == [1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1]

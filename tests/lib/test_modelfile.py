@@ -83,3 +83,14 @@ def test_what_is_no_manifest_is_refused(tmp_path, text):
     (tmp_path / "initial.json").write_text(text)
     with pytest.raises(ModelError, match="no manifest"):
         read_manifest(tmp_path, "initial")
+
+
+def test_weights_for_other_intensities_are_refused(saved):
+    values = json.loads((saved / "initial.json").read_text())
+    for wrong in (
+        values | {"intensity": "min-max"},
+        {k: v for k, v in values.items() if k != "intensity"},
+    ):
+        (saved / "initial.json").write_text(json.dumps(wrong))
+        with pytest.raises(ModelError, match="this version normalizes by 'tissue-z-1'"):
+            read_manifest(saved, "initial")

@@ -58,7 +58,7 @@ def test_a_study_is_written_as_the_app_reads_it(tmp_path):
 
 def test_labels_and_t2_can_be_left_out_or_put_elsewhere(tmp_path):
     out, labels = tmp_path / "studies", tmp_path / "reference"
-    assert run(out, "--unlabelled", "--without-t2", 1, *GRID).exit_code == 0
+    assert run(out, "--unlabeled", "--without-t2", 1, *GRID).exit_code == 0
     assert files(out) == ["phantom-0001.nii.gz"]
     before = (out / "phantom-0001.nii.gz").read_bytes()
     result = run(out, "--labels-dir", labels, "--without-t2", 1, *GRID)
@@ -83,7 +83,7 @@ def test_complete_studies_are_left_alone_unless_forced(tmp_path):
 
 def test_outlines_name_the_studies_and_split_and_start_choose_them(tmp_path, contours):
     out = tmp_path / "studies"
-    result = run(out, "--contours", contours, "--start", 1, "--unlabelled", *GRID)
+    result = run(out, "--contours", contours, "--start", 1, "--unlabeled", *GRID)
     assert result.exit_code == 0, result.output
     assert (out / "VS-VS2.nii.gz").is_file()
     assert len(list(out.glob("*.nii.gz"))) == 1

@@ -1,8 +1,11 @@
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clickseg.config import SplitConfig
+from clickseg.config import load_config
 from clickseg.training.split import (
     Split,
     folds_of,
@@ -12,19 +15,29 @@ from clickseg.training.split import (
     write_split,
 )
 
-CONFIG = SplitConfig(patient=r"^(?:sub-)?([A-Za-z]+-?[0-9]+)", validation=0.25)
+DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
+CONFIG = replace(load_config(DEFAULT).split, validation=0.25)
 names = st.lists(
     st.tuples(st.integers(0, 30), st.sampled_from(["", "v1", "_ses-2"])), min_size=1, unique=True
 )
 
 
-@pytest.mark.parametrize("name", ["VS-012", "VS-012v1", "sub-VS-012_ses-2"])
-def test_studies_of_one_patient_are_told_by_their_names(name):
-    assert patient_of(name, CONFIG.patient) == "VS-012"
+@pytest.mark.parametrize(
+    ("patient", "names"),
+    [
+        ("VS-012", ["VS-012", "VS-012v1", "sub-VS-012_ses-2"]),
+        ("VS-SEG-001", ["VS-SEG-001", "VS-SEG-001_v1", "sub-VS-SEG-001_ses-2"]),
+        ("vs_gk_12", ["vs_gk_12_2019", "vs_gk_12"]),
+        ("12345", ["12345", "12345_2019"]),
+    ],
+)
+def test_studies_of_one_patient_are_told_by_their_names(patient, names):
+    assert {patient_of(name, CONFIG.patient) for name in names} == {patient}
 
 
-def test_a_name_that_does_not_match_is_a_patient_of_its_own():
-    assert patient_of("007", CONFIG.patient) == "007"
+def test_a_name_that_does_not_match_is_a_patient_of_its_own_and_said_to_be(caplog):
+    assert patient_of("miller", CONFIG.patient) == "miller"
+    assert "'miller' does not match" in caplog.text
 
 
 @given(names, st.integers(0, 9))

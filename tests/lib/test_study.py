@@ -71,7 +71,7 @@ def test_a_t2_of_another_place_is_refused(tmp_path):
     away = RAS.copy()
     away[2, 3] += 30
     t1ce, t2 = save(tmp_path / "a.nii.gz", noise()), save(tmp_path / "b.nii.gz", noise(1), away)
-    with pytest.raises(ImageError, match=r"T2 b\.nii\.gz covers 1\d% of the T1ce, at least 20%"):
+    with pytest.raises(ImageError, match=r"T2 b\.nii\.gz overlaps the T1ce by 1\d%, at least 20%"):
         read_study(t1ce, t2)
 
 
@@ -157,3 +157,18 @@ def test_a_mask_of_another_grid_is_refused():
     for shape, affine in ((SHAPE, moved), ((31, 37, 23), RAS)):
         with pytest.raises(ImageError, match="mask lies on another grid than its image"):
             check_same_grid(Volume(np.zeros(shape), Grid(shape, affine)), grid, "mask")
+
+
+def test_a_thin_slab_within_a_whole_head_is_a_good_t2(tmp_path):
+    """High-resolution T2 covers 4 cm of the head: little of the T1ce, but all of itself."""
+    rng = np.random.default_rng(0)
+    head = Grid((61, 53, 47), np.diag([4.0, 4.0, 4.0, 1]))
+    slab_affine = np.diag([4.0, 4.0, 1.0, 1])
+    slab_affine[2, 3] = 80
+    slab = Grid((61, 53, 23), slab_affine)
+    for name, grid in (("a", head), ("t2/a", slab)):
+        image = rng.normal(100, 20, grid.shape).astype(np.float32)
+        write_volume(tmp_path / f"{name}.nii.gz", Volume(image, grid))
+    study = read_study(tmp_path / "a.nii.gz", tmp_path / "t2/a.nii.gz")
+    covered = np.flatnonzero(study.image[1].std(axis=(0, 1)) > 0.1)
+    assert covered.tolist() == [20, 21, 22, 23, 24, 25]  # 80 to 102 mm, 4 mm a slice

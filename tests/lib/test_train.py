@@ -1,5 +1,6 @@
-"""From labelled studies to models and back, in miniature."""
+"""From labeled studies to models and back, in miniature."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from clickseg.clicks import Click
-from clickseg.config import config_from, load_config
+from clickseg.config import ConfigError, config_from, load_config
 from clickseg.correction.local import LocalCorrection
 from clickseg.geometry import Grid
 from clickseg.modelfile import read_manifest
@@ -19,7 +20,7 @@ from clickseg.training.initial import train_initial
 from clickseg.training.local import ball_loss, click_scores, region_study
 from clickseg.training.prepare import Prepared, prepare_cases
 from clickseg.training.split import read_split
-from clickseg.training.start import labelled_cases
+from clickseg.training.start import begin, labeled_cases
 from clickseg.volume import ImageError, Volume, write_volume
 
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
@@ -94,13 +95,13 @@ def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     for number, radius_mm in enumerate([4.0, 5.0, 3.0, 6.0], start=1):
         write_case(folder, f"VS-{number}", (20 + 5 * number, 26, 9), radius_mm, t2=number != 2)
-    write_case(folder, "VS-5", (30, 26, 9), 0.0)
+    write_case(folder, "VS-5", (30, 26, 9), -1.0)
     write_case(folder, "VS-6", (30, 26, 9), 4.0, label=False)
     return folder
 
 
 def test_training_writes_models_that_load_and_answer(studies, tmp_path):
-    config, cases = tiny(), labelled_cases(studies)
+    config, cases = tiny(), labeled_cases(studies)
     train_initial(cases, config, tmp_path, "cpu")
     train_correction(cases, config, tmp_path, "cpu")
     split = read_split(tmp_path / "split.json")
@@ -121,13 +122,36 @@ def test_training_writes_models_that_load_and_answer(studies, tmp_path):
     assert mask[click.voxel(study.grid.canonical)] == 1
 
 
+def test_a_run_goes_on_only_by_the_recipe_it_began_with(studies, tmp_path):
+    config, cases = tiny(), labeled_cases(studies)
+    begin(cases, config, tmp_path)
+    begin(cases, config, tmp_path)
+    with pytest.raises(ConfigError, match="another recipe"):
+        begin(cases, replace(config, seed=2), tmp_path)
+    with pytest.raises(ConfigError, match="other cases"):
+        begin(cases[1:], config, tmp_path)
+
+
+def test_resuming_after_the_folds_gives_the_same_correction(studies, tmp_path):
+    config, cases = tiny(), labeled_cases(studies)
+    train_correction(cases, config, tmp_path / "whole", "cpu")
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    for name in ("correction.checkpoint.pt", "correction.pt", "correction.json"):
+        (tmp_path / "resumed" / name).unlink()
+    train_correction(cases, config, tmp_path / "resumed", "cpu")
+    whole, resumed = (
+        read_manifest(tmp_path / n, "correction").sha256 for n in ("whole", "resumed")
+    )
+    assert whole == resumed
+
+
 def test_a_corrupt_study_among_good_ones_is_left_out(studies, tmp_path, caplog):
     for path in studies.rglob("*.nii.gz"):
         target = tmp_path / path.relative_to(studies)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes()[: 200 if path.name == "VS-3.nii.gz" else None])
     with caplog.at_level("WARNING"):
-        prepared = prepare(labelled_cases(tmp_path))
+        prepared = prepare(labeled_cases(tmp_path))
     assert [case.case_id for case in prepared] == ["VS-1", "VS-2", "VS-4", "VS-5"]
     assert "VS-3 is left out" in caplog.text
 
@@ -135,7 +159,7 @@ def test_a_corrupt_study_among_good_ones_is_left_out(studies, tmp_path, caplog):
 def test_a_folder_without_labels_is_refused(tmp_path):
     write_case(tmp_path, "VS-1", (30, 26, 9), 4.0, label=False)
     with pytest.raises(ImageError, match=r"no study in .* has a label"):
-        labelled_cases(tmp_path)
+        labeled_cases(tmp_path)
 
 
 def prepare(cases):
@@ -143,7 +167,7 @@ def prepare(cases):
 
 
 def test_a_prepared_case_keeps_the_tumor_in_its_middle(studies):
-    case = prepare(labelled_cases(studies)[:1])[0]
+    case = prepare(labeled_cases(studies)[:1])[0]
     assert case.region.shape == (2, 32, 32, 12)
     assert case.region.dtype == torch.float16
     middle = torch.nonzero(case.region_label[0]).float().mean(0)
@@ -154,9 +178,10 @@ def test_a_prepared_case_keeps_the_tumor_in_its_middle(studies):
 
 
 def test_a_tumor_free_study_is_prepared_without_one(studies):
-    case = prepare([c for c in labelled_cases(studies) if c.case_id == "VS-5"])[0]
-    # radius 0 still holds the voxel at its center
-    assert int(case.region_label.sum()) == 1
+    case = prepare([c for c in labeled_cases(studies) if c.case_id == "VS-5"])[0]
+    assert not case.has_tumor
+    assert not case.region_label.any()
+    assert not case.coarse_label.any()
 
 
 def test_ball_loss_by_hand():

@@ -263,3 +263,25 @@ def test_an_image_elsewhere_covers_nothing(plain):
     moved, share = resample(plain, Grid(SHAPE, away))
     assert share == 0
     assert not moved.any()
+
+
+@pytest.mark.parametrize("key", ["data file", "datafile", "DATA FILE", " data file"])
+def test_an_nrrd_that_names_another_file_is_refused(tmp_path, key):
+    """ITK would read the bytes of whatever file the header names."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text("x" * 64)
+    header = "NRRD0004\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\n"
+    header += "space directions: (1,0,0) (0,1,0) (0,0,1)\nkinds: domain domain domain\n"
+    header += f"encoding: raw\nspace origin: (0,0,0)\n{key}: {secret}\n\n"
+    (tmp_path / "a.nrrd").write_text(header)
+    with pytest.raises(ImageError, match="in another file"):
+        read_volume(tmp_path / "a.nrrd")
+
+
+def test_axes_that_are_not_at_right_angles_are_refused(tmp_path):
+    header = "NRRD0004\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\n"
+    header += "space directions: (1,0,0) (0.9,0.5,0) (0,0,1)\nkinds: domain domain domain\n"
+    header += "encoding: raw\nspace origin: (0,0,0)\n\n"
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(range(64)))
+    with pytest.raises(ImageError, match="right angles"):
+        read_volume(tmp_path / "a.nrrd")

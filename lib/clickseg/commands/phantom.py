@@ -42,7 +42,7 @@ def phantom(
     labels_dir: Annotated[
         Path | None, typer.Option(help="Folder for outlines [default: OUT/labels/final].")
     ] = None,
-    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Write no outlines.")] = False,
+    unlabeled: Annotated[bool, typer.Option("--unlabeled", help="Write no outlines.")] = False,
     jobs: Annotated[int, typer.Option(help="Studies to make at once.")] = 1,
     force: Annotated[
         bool, typer.Option("--force", help="Make studies that are already there again.")
@@ -55,7 +55,7 @@ def phantom(
     try:
         orders = list_orders(
             out, count, seed, start, contours, split, grid, t2_grid, without_t2,
-            None if unlabelled else labels_dir or out / "labels" / "final",
+            None if unlabeled else labels_dir or out / "labels" / "final",
         )  # fmt: skip
         if jobs < 1:
             raise ValueError(f"--jobs is 1 or more, got {jobs}")

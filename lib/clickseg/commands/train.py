@@ -1,4 +1,4 @@
-"""``clickseg train``: from labelled studies to model files."""
+"""``clickseg train``: from labeled studies to model files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from clickseg.config import load_config
 from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
-from clickseg.training.start import labelled_cases
+from clickseg.training.start import labeled_cases
 
 app = typer.Typer(help="Train the models of a recipe.", no_args_is_help=True)
 
@@ -21,6 +21,7 @@ Recipe = Annotated[Path, typer.Option("--config", help="A recipe in configs/.")]
 Out = Annotated[Path, typer.Option(help="Run folder; a run that stopped goes on from there.")]
 Labels = Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Source = Annotated[str, typer.Option(help="What the studies are, in words, for the manifest.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)]
 
 
@@ -31,11 +32,12 @@ def initial(
     out: Out,
     labels: Labels = None,
     device: Device = "cpu",
+    source: Source = "",
     threads: Threads = 0,
 ) -> None:
     """Train the network(s) of the initial outline."""
     _set_up(threads)
-    train_initial(labelled_cases(studies, labels), load_config(config), out, device)
+    train_initial(labeled_cases(studies, labels), load_config(config), out, device, source)
 
 
 @app.command("correction")
@@ -45,11 +47,12 @@ def correction(
     out: Out,
     labels: Labels = None,
     device: Device = "cpu",
+    source: Source = "",
     threads: Threads = 0,
 ) -> None:
     """Train the network of the click correction, on simulated and on real errors."""
     _set_up(threads)
-    train_correction(labelled_cases(studies, labels), load_config(config), out, device)
+    train_correction(labeled_cases(studies, labels), load_config(config), out, device, source)
 
 
 def _set_up(threads: int) -> None:

@@ -72,18 +72,29 @@ def keep_touching(
 
 def fuse(
     start: NDArray[np.uint8], passes: Iterable[Pass], reach_mm: float
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], Slices]:
-    """Return the fused mask, and its logits in the box that holds all passes.
+) -> tuple[NDArray[np.uint8], list[tuple[NDArray[np.float32], Slices]]]:
+    """Return the fused mask, and the logits in the boxes that hold the passes.
+
+    Passes whose boxes do not meet have nothing to do with each other and are fused apart, so that
+    clicks far from each other cost no more than clicks nearby.
 
     Args:
         start: canonical start mask ``(I, J, K)``; left alone.
         passes: in a fixed order.
         reach_mm: a pass changes nothing at this distance from its click or beyond.
     """
-    passes = list(passes)
     mask = start.copy(order="K")
-    if not passes:
-        return mask, np.zeros((0, 0, 0), np.float32), (slice(0, 0), slice(0, 0), slice(0, 0))
+    parts = []
+    for group in _meeting(list(passes)):
+        logits, box = _fuse_group(start, group, reach_mm)
+        mask[box] = logits > 0
+        parts.append((logits, box))
+    return mask, parts
+
+
+def _fuse_group(
+    start: NDArray[np.uint8], passes: list[Pass], reach_mm: float
+) -> tuple[NDArray[np.float32], Slices]:
     box = _hull([item.where for item in passes])
     total, weight, trust = (
         np.zeros([part.stop - part.start for part in box], dtype=np.float32) for _ in range(3)
@@ -99,9 +110,30 @@ def fuse(
         np.maximum(trust[inner], np.minimum((1 - relative) / (1 - PLATEAU), 1), out=trust[inner])
     offered = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
     before = _as_logits(start[box])
-    logits = np.where(trust > 0, (1 - trust) * before + trust * offered, before)
-    mask[box] = logits > 0
-    return mask, logits, box
+    return np.where(trust > 0, (1 - trust) * before + trust * offered, before), box
+
+
+def _meeting(passes: list[Pass]) -> list[list[Pass]]:
+    """Divide passes into groups whose hulls have no voxel in common; the order is kept."""
+    groups: list[list[int]] = []
+    hulls: list[Slices] = []
+    for number, item in enumerate(passes):
+        group, hull = [number], item.where
+        while True:
+            touched = [n for n, other in enumerate(hulls) if _meet(hull, other)]
+            if not touched:
+                break
+            hull = _hull([hull, *(hulls[n] for n in touched)])
+            group = sorted([*group, *(k for n in touched for k in groups[n])])
+            groups = [g for n, g in enumerate(groups) if n not in touched]
+            hulls = [h for n, h in enumerate(hulls) if n not in touched]
+        groups.append(group)
+        hulls.append(hull)
+    return [[passes[number] for number in group] for group in groups]
+
+
+def _meet(a: Slices, b: Slices) -> bool:
+    return all(x.start < y.stop and y.start < x.stop for x, y in zip(a, b, strict=True))
 
 
 def pin(

@@ -78,9 +78,11 @@ class LocalCorrection:
                     image, start, grid.spacing_mm, voxels[index], voxels[seen], is_foreground[seen]
                 )
             passes.append(memo[key])
-        mask, logits, box = fuse(start, passes, self.config.reach_mm)
+        mask, parts = fuse(start, passes, self.config.reach_mm)
         pin(mask, voxels, is_foreground)
-        uncertain_ijk = most_uncertain(expit(logits), box, grid.spacing_mm)
+        uncertain_ijk = most_uncertain(
+            ((expit(logits), box) for logits, box in parts), grid.spacing_mm
+        )
         return Correction(mask, uncertain_ijk, self.radius_mm)
 
     def _seen(

@@ -77,7 +77,7 @@ class PasteCorrection:
             return Correction(mask, None, radius_mm)
         prob, box = self._paste(study, start, voxels)
         mask[box] = prob > 0.5
-        return Correction(mask, most_uncertain(prob, box, grid.spacing_mm), radius_mm)
+        return Correction(mask, most_uncertain([(prob, box)], grid.spacing_mm), radius_mm)
 
     def _paste(
         self, study: Study, start: NDArray[np.uint8], voxels: NDArray[np.int64]

@@ -26,6 +26,9 @@ FAINTEST = 0.1
 
 Candidate = tuple[NDArray[np.float64], NDArray[np.float64], float]
 
+LARGEST_MM = 60.0
+"""No tumor is wider; what was located beyond is not looked at, so that no answer takes minutes."""
+
 _NOTHING: tuple[float, Slices, NDArray[np.float32], NDArray[np.bool_]] = (
     0.0,
     (slice(0, 0), slice(0, 0), slice(0, 0)),
@@ -68,7 +71,7 @@ class TwoStage:
         if best == 0:
             return Initial(mask, _NOTHING[2], _NOTHING[1], None)
         mask[box] = component
-        return Initial(mask, prob, box, most_uncertain(prob, box, spacing_mm))
+        return Initial(mask, prob, box, most_uncertain([(prob, box)], spacing_mm))
 
     def _locate(self, image: Tensor, spacing_mm: NDArray[np.float64]) -> list[Candidate]:
         """Return where a tumor may be, likeliest first: center in voxels, extent in mm, mass."""
@@ -100,6 +103,7 @@ class TwoStage:
     ) -> tuple[Slices, NDArray[np.float32]]:
         """Return the voxels of a region and the probability of tumor in them."""
         config = self.config.segment
+        extent_mm = np.minimum(extent_mm, LARGEST_MM)
         wanted = np.ceil((extent_mm + 2 * config.margin_mm) / np.array(config.spacing_mm))
         i, j, k = (max(int(a), b) for a, b in zip(wanted, config.patch, strict=True))
         # On a voxel: where the spacing is the wished one nothing is interpolated.

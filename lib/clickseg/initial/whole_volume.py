@@ -49,7 +49,7 @@ class WholeVolume:
         box = _box_of(full >= FAINTEST)
         inside: NDArray[np.float32] = np.ascontiguousarray(full[box])
         mask = (full > 0.5).astype(np.uint8)
-        return Initial(mask, inside, box, most_uncertain(inside, box, grid.spacing_mm))
+        return Initial(mask, inside, box, most_uncertain([(inside, box)], grid.spacing_mm))
 
 
 def shrunken(image: Tensor, limits: Tensor, size: tuple[int, int]) -> Tensor:

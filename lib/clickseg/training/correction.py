@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from clickseg.config import Config, ConfigError, PasteConfig, TwoStageConfig
 from clickseg.correction import LocalCorrection
 from clickseg.modelfile import Manifest
@@ -21,7 +23,9 @@ from clickseg.training.start import begin, finish, select
 from clickseg.training.two_stage import region_size
 
 
-def train_correction(cases: Sequence[Case], config: Config, out: Path, device: str) -> Manifest:
+def train_correction(
+    cases: Sequence[Case], config: Config, out: Path, device: str, source: str = ""
+) -> Manifest:
     """Train, validate and write the correction model.
 
     A ``paste`` recipe learns the errors of the initial model in ``out``, which must be there.
@@ -39,7 +43,7 @@ def train_correction(cases: Sequence[Case], config: Config, out: Path, device: s
     if isinstance(recipe, PasteConfig):
         segment, _ = load_initial(out, device)
         pasting, metrics = train_cuts2d(sides[0], sides[1], segment, recipe, run)
-        return finish("correction", pasting, config, split, out, metrics, started)
+        return finish("correction", pasting, config, split, out, metrics, started, source)
     if not isinstance(initial, TwoStageConfig):
         raise ConfigError("correction.method local is trained with initial.method two_stage only")
     training, validation = (
@@ -55,7 +59,8 @@ def train_correction(cases: Sequence[Case], config: Config, out: Path, device: s
         for side in sides
     )
     real = real_errors(training, validation, initial, config.split, run)
+    torch.manual_seed(run.seed)
     network = build_network(recipe.network.name, recipe.network.arguments)
     train_local(network, training, validation, real, recipe, run)
     metrics = click_scores(LocalCorrection(network, recipe), validation, real, recipe, clicks=5)
-    return finish("correction", network, config, split, out, metrics, started)
+    return finish("correction", network, config, split, out, metrics, started, source)

@@ -17,7 +17,9 @@ from clickseg.training.two_stage import region_size, train_two_stage
 from clickseg.training.whole_volume import train_whole_volume
 
 
-def train_initial(cases: Sequence[Case], config: Config, out: Path, device: str) -> Manifest:
+def train_initial(
+    cases: Sequence[Case], config: Config, out: Path, device: str, source: str = ""
+) -> Manifest:
     """Train, validate and write the initial model.
 
     Raises:
@@ -31,7 +33,7 @@ def train_initial(cases: Sequence[Case], config: Config, out: Path, device: str)
     if isinstance(recipe, WholeVolumeConfig):
         whole = train_whole_volume(sides[0], sides[1], recipe, run)
         metrics = initial_metrics(WholeVolume(whole, recipe), sides[1])
-        return finish("initial", whole, config, split, out, metrics, started)
+        return finish("initial", whole, config, split, out, metrics, started, source)
     training, validation = (
         prepare_cases(
             side,
@@ -46,4 +48,4 @@ def train_initial(cases: Sequence[Case], config: Config, out: Path, device: str)
     )
     network = train_two_stage(training, validation, recipe, run)
     metrics = initial_metrics(TwoStage(network, recipe), sides[1])
-    return finish("initial", network, config, split, out, metrics, started)
+    return finish("initial", network, config, split, out, metrics, started, source)

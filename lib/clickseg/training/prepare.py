@@ -31,7 +31,7 @@ Spacing = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """One labelled case. Images are float16 ``(2, I, J, K)``, labels uint8 ``(1, I, J, K)``.
+    """One labeled case. Images are float16 ``(2, I, J, K)``, labels uint8 ``(1, I, J, K)``.
 
     ``region`` surrounds the tumor at the fine spacing; ``empty`` are somewhat smaller regions
     without tumor (the mirrored place, a bright vessel); ``coarse`` is the whole volume.

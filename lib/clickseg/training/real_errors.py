@@ -44,6 +44,7 @@ def real_errors(
         if not fold.training:
             logger.warning("one patient gives no out-of-fold errors: only simulated ones are used")
             break
+        torch.manual_seed(run.seed)
         network = build_network(config.segment.network.name, config.segment.network.arguments)
         seen = [by_id[name] for name in fold.training]
         train_segment(network, seen, [], config, run, fit, name=f"fold{number}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from clickseg.atomic import replacing
 from clickseg.config import SplitConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ def patient_of(case_id: str, pattern: str) -> str:
     """Return the patient a case belongs to: the pattern's first group, its match, or the id."""
     match = re.search(pattern, case_id)
     if match is None:
+        logger.warning("%r does not match split.patient: taken for a patient of its own", case_id)
         return case_id
     return match.group(1) if match.groups() else match.group(0)
 

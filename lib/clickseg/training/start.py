@@ -1,4 +1,4 @@
-"""From a folder of labelled studies to a model file: what ``clickseg train`` does."""
+"""From a folder of labeled studies to a model file: what ``clickseg train`` does."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clickseg import __version__
-from clickseg.config import Config, as_values, save_config
+from clickseg.config import Config, ConfigError, as_values, load_config, save_config
 from clickseg.metrics import dice
 from clickseg.modelfile import Manifest, save_model
 from clickseg.study import Case, find_cases, read_case_label, read_study
@@ -23,7 +22,7 @@ from clickseg.volume import ImageError
 logger = logging.getLogger(__name__)
 
 
-def labelled_cases(studies: Path, labels: Path | None = None) -> list[Case]:
+def labeled_cases(studies: Path, labels: Path | None = None) -> list[Case]:
     """List the cases of a folder that have a label.
 
     Raises:
@@ -41,16 +40,19 @@ def begin(cases: Sequence[Case], config: Config, out: Path) -> Split:
     A split that is there already is kept, so that a resumed run never mixes its sides.
 
     Raises:
-        ValueError: if the split in the folder is of other cases.
+        ConfigError: if the folder holds a run of another recipe, or of other cases.
     """
     out.mkdir(parents=True, exist_ok=True)
-    save_config(config, out / "config.yaml")
+    recipe = out / "config.yaml"
+    if recipe.is_file() and load_config(recipe) != config:
+        raise ConfigError(f"{recipe} is another recipe than the one given; use another --out")
+    save_config(config, recipe)
     path = out / "split.json"
     ids = [case.case_id for case in cases]
     if path.is_file():
         split = read_split(path)
         if {*split.training, *split.validation} != set(ids):
-            raise ValueError(f"{path} divides other cases than those given; use another --out")
+            raise ConfigError(f"{path} divides other cases than those given; use another --out")
         return split
     split = split_cases(ids, config.split, config.seed)
     write_split(split, path)
@@ -72,9 +74,14 @@ def finish(
     out: Path,
     metrics: dict[str, float],
     started: float,
+    source: str,
 ) -> Manifest:
-    """Write the model, with a manifest that says how it came to be."""
+    """Write the model, with a manifest that says how it came to be.
+
+    ``source`` says in words what the studies are.
+    """
     data: dict[str, Any] = {
+        "source": source,
         "training": list(split.training),
         "validation": list(split.validation),
         "seed": config.seed,
@@ -82,9 +89,7 @@ def finish(
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
     }
-    manifest = save_model(
-        out, network, Manifest(name, as_values(config), data, metrics, __version__)
-    )
+    manifest = save_model(out, network, Manifest(name, as_values(config), data, metrics))
     logger.info("%s is written to %s: %s", name, out, metrics)
     return manifest
 

@@ -34,6 +34,7 @@ def train_two_stage(
     training: Sequence[Prepared], validation: Sequence[Prepared], config: TwoStageConfig, run: Run
 ) -> TwoStageNetwork:
     """Train both networks, one after the other, and return them."""
+    torch.manual_seed(run.seed)
     network = TwoStageNetwork(config)
     train_locate(network.locate, training, validation, config, run)
     train_segment(network.segment, training, validation, config, run, config.segment.fit)
