@@ -26,12 +26,16 @@ def draw_clicks(
         radius_mm: radius of a ball.
     """
     maps = np.zeros((2, *size), dtype=np.float32)
-    axes = [np.arange(n) for n in size]
+    reach = radius_mm / np.array(spacing_mm) + 1  # one voxel more than the ball, for rounding
     for point, foreground in zip(points_vox, is_foreground, strict=True):
+        first = np.clip(np.floor(point - reach), 0, size).astype(int)
+        last = np.clip(np.ceil(point + reach), -1, np.array(size) - 1).astype(int)
+        axes = [np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]
         offsets = [(a - p) * s for a, p, s in zip(axes, point, spacing_mm, strict=True)]
         squared = offsets[0][:, None, None] ** 2 + offsets[1][:, None] ** 2 + offsets[2] ** 2
         channel = maps[0 if foreground else 1]
-        channel[squared <= radius_mm**2] = 1
+        box = tuple(slice(a, max(a, b + 1)) for a, b in zip(first, last, strict=True))
+        channel[box][squared <= radius_mm**2] = 1
         nearest = np.rint(point).astype(int)
         if (nearest >= 0).all() and (nearest < np.array(size)).all():
             channel[tuple(nearest)] = 1

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clickseg.clicks import MAX_CLICKS, Click, ClickError, Clicks
+from clickseg.clicks import MAX_CLICKS, Click, ClickError, Clicks, voxels_of
 from clickseg.geometry import Grid, spacing_mm
 from clickseg.metrics import bounding_box
 from clickseg.study import check_same_grid
@@ -58,6 +58,13 @@ class Scribbles:
         if len(clicks) > MAX_CLICKS:
             raise ClickError(f"the scribbles stand for more than {MAX_CLICKS} clicks")
         return tuple(clicks)
+
+    def without(self, clicks: Clicks, grid: Grid) -> Scribbles:
+        """Return the scribbles less the voxels of clicks: a click is meant more exactly."""
+        foreground, background = self.foreground.copy(), self.background.copy()
+        voxels, _ = voxels_of(clicks, grid.canonical)
+        foreground[tuple(voxels.T)] = background[tuple(voxels.T)] = False
+        return Scribbles(foreground, background)
 
     def pin(self, mask: NDArray[np.uint8]) -> None:
         """Set every painted voxel, in place."""

@@ -152,6 +152,25 @@ def test_clicks_beside_scribbles_count_too(server, tmp_path):
     assert answer.mask[25, 20, 15] == 1
 
 
+def test_a_click_on_a_scribble_counts_more_than_it(server, tmp_path):
+    labelmap = block(5, 9, value=2)
+    labelmap[18:22, 16, 10] = 5
+    away = [[i, 16, 10] for i in (18, 19, 20)]
+    answer = edit(server, tmp_path, labelmap, background=away)
+    assert answer.mask[18:22, 16, 10].tolist() == [0, 0, 0, 1]
+    assert answer.params["clicks"] == answer.params["clicks_obeyed"] == 4
+
+
+def test_clicks_and_those_for_scribbles_are_counted_together(server, tmp_path):
+    labelmap = block(5, 9, value=2)
+    labelmap[20, 20, 15] = 5
+    points = [[i, j, 0] for i in range(37) for j in range(30)][:1000]
+    answer = edit(server, tmp_path, labelmap, background=points)
+    assert answer.status == 422
+    assert "at most 1000 clicks" in answer.detail
+    assert "1001 came, 1 of them for scribbles" in answer.detail
+
+
 def open_session(server, path):
     with path.open("rb") as file:
         response = requests.put(
@@ -211,6 +230,16 @@ def test_an_image_that_is_added_over_http_is_there_at_once(another_server, serve
     assert added.json() == {"image": "a.b"}
     refused = requests.put(url, params={"image": "c"}, files={"file": ("x.png", content)})
     assert refused.status_code == 422
+    for name in ("corrupt", "4d"):
+        content = (server.studies / f"{name}.nii.gz").read_bytes()
+        refused = requests.put(url, params={"image": "c"}, files={"file": ("x.nii.gz", content)})
+        assert refused.status_code == 422
+        assert refused.json()["detail"]
+    content = (server.studies / "nrrd.nrrd").read_bytes()
+    taken = requests.put(url, params={"image": "a.b"}, files={"file": ("x.nrrd", content)})
+    assert taken.status_code == 409
+    assert "there is an image 'a.b' already" in taken.json()["detail"]
+    assert [path.name for path in studies.glob("*.n*")] == ["a.b.nii.gz"]
     assert other.slicer("initial", "a.b").mask.any()
     sample = requests.post(f"{other.url}/activelearning/random", json={}, timeout=10).json()
     assert sample["id"] == "a.b"

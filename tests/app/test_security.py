@@ -154,6 +154,16 @@ def test_an_archive_is_not_unpacked_into_a_session(server):
         timeout=10,
     )
     assert response.status_code == 422
+    uploads = [path for path in (server.folder / "tmp").glob("vs-clickseg-*/*") if path.is_dir()]
+    assert uploads == []
+
+
+@pytest.mark.parametrize("key", ["image", "label"])
+@pytest.mark.parametrize("name", ["a\0b", "/a\0b", "\ud800/x", "/" + 300 * "x"])
+def test_what_no_file_can_be_called_is_refused(server, key, name):
+    response = infer(server, "click", "image=ras", **{key: name})
+    assert response.status_code in (403, 404, 422)
+    assert response.json()["detail"]
 
 
 def test_weights_are_not_replaced_moved_or_sent_over_http(server, weights):

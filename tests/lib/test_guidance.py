@@ -1,4 +1,8 @@
+import time
+
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clickseg.guidance import draw_clicks
 
@@ -28,3 +32,34 @@ def test_a_click_outside_draws_what_of_its_ball_lies_inside():
 
 def test_no_clicks_give_empty_maps():
     assert not draw([], [], 2.0).any()
+
+
+def directly(points, kinds, radius_mm):
+    """Compare every voxel of the box with every click."""
+    maps = np.zeros((2, *SIZE), dtype=np.float32)
+    axes = np.meshgrid(*map(np.arange, SIZE), indexing="ij")
+    for point, foreground in zip(points, kinds, strict=True):
+        x, y, z = ((a - p) * s for a, p, s in zip(axes, point, SPACING, strict=True))
+        lit = x**2 + y**2 + z**2 <= radius_mm**2
+        nearest = tuple(np.rint(point).astype(int))
+        if all(0 <= i < n for i, n in zip(nearest, SIZE, strict=True)):
+            lit[nearest] = True
+        maps[0 if foreground else 1][lit] = 1
+    return maps
+
+
+PLACE = st.tuples(*[st.floats(-30, 40) | st.integers(-30, 40)] * 3)
+
+
+@given(st.lists(st.tuples(PLACE, st.booleans()), max_size=5), st.floats(0, 12))
+def test_balls_are_those_of_the_formula_bit_for_bit(clicks, radius_mm):
+    points, kinds = [place for place, _ in clicks], [kind for _, kind in clicks]
+    expected = directly(points, kinds, radius_mm)
+    np.testing.assert_array_equal(draw(points, kinds, radius_mm), expected)
+
+
+def test_a_thousand_clicks_in_a_large_box_take_no_time():
+    points = np.full((1000, 3), 80.0)
+    started_s = time.process_time()
+    draw_clicks(points, np.ones(1000, bool), (160, 160, 160), (0.5, 0.5, 0.5), 2.0)
+    assert time.process_time() - started_s < 3  # 15 s and more where each fills the box

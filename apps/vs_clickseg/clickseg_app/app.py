@@ -28,7 +28,7 @@ from clickseg.study import Study
 from clickseg.volume import Volume, write_volume
 from clickseg_app.batch import BatchInfer
 from clickseg_app.datastore import NamedSessions, StudiesDatastore, check_tag, discarding
-from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND
+from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, told
 from clickseg_app.infer import ClickTask, EditTask, InitialTask
 from clickseg_app.requests import LABEL, Folders, find_source, is_true
 from clickseg_app.settings import read_settings
@@ -134,7 +134,7 @@ class ClickSegApp(MONAILabelApp):
         Raises:
             HTTPException: with a sentence that says what was wanted and what came.
         """
-        with discarding(request.get("image"), request.get("label")):
+        with told(), discarding(request.get("image"), request.get("label")):
             task = self._known(self._infers, request.get("model"), "model")
             store = datastore or self.datastore()
             source = find_source(request, store, self.folders)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from monailabel.utils.sessions import Sessions
 
 from clickseg.study import check_same_grid
 from clickseg.volume import EXTENSIONS, find_image, read_label, read_volume, stem_of
-from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, WRONG, told
+from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, TAKEN, WRONG, told
 
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _SESSION = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -38,6 +39,20 @@ def check_id(image_id: Any) -> str:
     if not isinstance(image_id, str) or not is_plain(image_id) or image_id.startswith("."):
         raise HTTPException(NOT_ALLOWED, f"an image id is a plain name, got {image_id!r:.80}")
     return image_id
+
+
+def check_path(name: str) -> Path:
+    """Return the resolved path of a name that a file can have.
+
+    Raises:
+        HTTPException: if none can: it holds a zero byte, say, or is too long.
+    """
+    try:
+        path = Path(name).resolve()
+        path.exists()
+    except (OSError, ValueError) as error:
+        raise HTTPException(WRONG, f"no file can have the name {name!r:.80}") from error
+    return path
 
 
 def check_tag(tag: Any) -> str:
@@ -70,9 +85,12 @@ class StudiesDatastore(LocalDatastore):
         )
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Add an uploaded image under a plain name."""
+        """Add an uploaded image under a plain name that is free, with whatever ending."""
         with self._index_lock, told(), discarding(image_filename):
-            stem_of(Path(image_filename))
+            check_path(check_id(image_id))
+            if self.get_image_uri(image_id):
+                raise HTTPException(TAKEN, f"there is an image {image_id!r:.80} already")
+            read_volume(Path(image_filename))
             return str(super().add_image(check_id(image_id), image_filename, image_info))
 
     def remove_image(self, image_id: str) -> None:
@@ -173,9 +191,10 @@ class NamedSessions(Sessions):
         session_id: str | None = None,
     ) -> Any:
         """Add an uploaded image; archives are refused, for they may write anywhere."""
-        if uncompress:
-            raise HTTPException(WRONG, "a session takes one image file, no archive to unpack")
-        return super().add_session(data_file, expiry, False, session_id)
+        with discarding(data_file, str(Path(data_file).parent)):
+            if uncompress:
+                raise HTTPException(WRONG, "a session takes one image file, no archive to unpack")
+            return super().add_session(data_file, expiry, False, session_id)
 
 
 @contextmanager
@@ -186,8 +205,12 @@ def discarding(*files: Any) -> Iterator[None]:
     except BaseException:
         folder = Path(tempfile.gettempdir()).resolve()
         for file in files:
-            if isinstance(file, str) and Path(file).resolve().parent == folder:
-                Path(file).unlink(missing_ok=True)
+            with suppress(OSError, ValueError):  # what no file can have as its name
+                if isinstance(file, str) and Path(file).resolve().parent == folder:
+                    if Path(file).is_dir():
+                        shutil.rmtree(file)
+                    else:
+                        Path(file).unlink(missing_ok=True)
         raise
 
 

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 NOT_ALLOWED = 403
 NOT_FOUND = 404
+TAKEN = 409
 WRONG = 422
 FAILED = 500
 NO_MODEL = 503

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from clickseg.clicks import MAX_CLICKS, ClickError
 from clickseg.engine import Engine, Segmentation
 from clickseg.scribbles import read_edit
 from clickseg.study import Study
@@ -127,5 +128,12 @@ class EditTask(SegmentationTask):
         segments = request.get("label_info")
         chosen = request.get("selected_label_name")
         start, scribbles = read_edit(path, study.grid, segments, chosen)
-        clicks = scribbles.clicks(study.grid) + clicks_of(request, study.grid)
+        explicit = clicks_of(request, study.grid)
+        scribbles = scribbles.without(explicit, study.grid)
+        clicks = scribbles.clicks(study.grid) + explicit
+        if len(clicks) > MAX_CLICKS:
+            raise ClickError(
+                f"at most {MAX_CLICKS} clicks are taken in one request; {len(clicks)} came, "
+                f"{len(clicks) - len(explicit)} of them for scribbles"
+            )
         return self.engine().correct(study, clicks, start, scribbles)

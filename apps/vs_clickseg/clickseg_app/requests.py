@@ -19,7 +19,7 @@ from clickseg.clicks import Clicks, read_clicks
 from clickseg.geometry import Grid
 from clickseg.study import LABEL_FOLDER, T2_FOLDER
 from clickseg.volume import EXTENSIONS, find_image
-from clickseg_app.datastore import check_id, is_plain, newest_label
+from clickseg_app.datastore import check_id, check_path, is_plain, newest_label
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, WRONG
 
 LABEL = "Vestibular Schwannoma"
@@ -66,7 +66,7 @@ def find_source(request: Request, store: Datastore, folders: Folders) -> Source:
         if uri:
             return _by_id(image, Path(uri), folders.studies)
         raise HTTPException(NOT_FOUND, f"there is no image {image!r:.80} in the studies folder")
-    path = Path(image).resolve()
+    path = check_path(image)
     own = [folders.uploads, folders.sessions]
     own += [folders.studies] if folders.studies is not None else []
     if not any(path.is_relative_to(folder.resolve()) for folder in own):
@@ -86,9 +86,9 @@ def uploaded_label(request: Request, folders: Folders) -> Path | None:
     label = request.get("label")
     if not isinstance(label, str) or not label:
         return None
-    path = Path(label)
-    if path.is_absolute() and path.resolve().is_relative_to(folders.uploads.resolve()):
-        return path.resolve()
+    path, resolved = Path(label), check_path(label)
+    if path.is_absolute() and resolved.is_relative_to(folders.uploads.resolve()):
+        return resolved
     if path.is_absolute() or ".." in path.parts or (len(path.parts) > 1 and path.exists()):
         raise HTTPException(NOT_ALLOWED, f"a label is uploaded, not named; got {label!r:.80}")
     return None
