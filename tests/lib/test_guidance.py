@@ -62,4 +62,4 @@ def test_a_thousand_clicks_in_a_large_box_take_no_time():
     points = np.full((1000, 3), 80.0)
     started_s = time.process_time()
     draw_clicks(points, np.ones(1000, bool), (160, 160, 160), (0.5, 0.5, 0.5), 2.0)
-    assert time.process_time() - started_s < 3  # 15 s and more where each fills the box
+    assert time.process_time() - started_s < 1  # 5 s where each fills the box
