@@ -29,19 +29,17 @@ def volume_ml(mask: NDArray[Any], affine: ArrayLike) -> float:
     return int(np.count_nonzero(mask)) * voxel_ml(affine)
 
 
-def bounding_box(mask: NDArray[Any]) -> tuple[slice, slice, slice] | None:
-    """Return the smallest box that holds a mask ``(I, J, K)``, or None where it is empty."""
-    box: list[slice] = []
-    rest = mask
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        filled = np.flatnonzero(rest.any(axis=others))
+def bounding_box(mask: NDArray[Any]) -> tuple[slice, ...] | None:
+    """Return the smallest box that holds a mask of any dimension, or None where it is empty."""
+    box = [slice(0, n) for n in mask.shape]
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        # Each axis that is cut makes the next look cheaper: 1 ms for 448x448x80, not 9.
+        filled = np.flatnonzero(mask[tuple(box)].any(axis=others))
         if filled.size == 0:
             return None
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
-        # Each axis that is cut makes the next look cheaper: 1 ms for 448x448x80, not 9.
-        rest = rest[(*[slice(None)] * axis, box[-1])]
-    return box[0], box[1], box[2]
+        box[axis] = slice(int(filled[0]), int(filled[-1]) + 1)
+    return tuple(box)
 
 
 def max_axial_diameter_mm(mask: NDArray[Any], affine: ArrayLike) -> float:

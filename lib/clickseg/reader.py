@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from clickseg.metrics import bounding_box
+
 __all__ = ["Index", "Robot", "border_clicks", "next_click", "simulate_clicks"]
 
 Index = tuple[int, int, int]
@@ -58,7 +60,7 @@ def next_click(
         raise ValueError(f"robot must be center, jitter or border, not {robot!r}")
     if robot == "jitter" and rng is None:
         raise ValueError("robot 'jitter' needs an rng")
-    box = _bounding_box(np.not_equal(label, pred))
+    box = bounding_box(np.not_equal(label, pred))
     if box is None:
         return None
     start = np.array([axis.start for axis in box])
@@ -113,7 +115,7 @@ def border_clicks(
     """
     spacing = _checked_spacing(label, label, spacing_mm)
     drawn: list[Index] = []
-    box = _bounding_box(label)
+    box = bounding_box(label)
     if box is None:
         return drawn
     box = _grown(box, 1, label.shape)
@@ -165,7 +167,7 @@ def simulate_clicks(
     """
     spacing = _checked_spacing(label, pred, spacing_mm)
     clicks: list[Index] = []
-    box = _bounding_box(np.logical_or(label, pred))
+    box = bounding_box(np.logical_or(label, pred))
     if box is None:
         return clicks
     box = _grown(box, 1, label.shape)
@@ -190,18 +192,6 @@ def _checked_spacing(
     if spacing.shape != (3,) or not (spacing > 0).all():
         raise ValueError(f"spacing_mm must be three positive lengths, not {spacing_mm!r}")
     return spacing
-
-
-def _bounding_box(mask: npt.NDArray[Any]) -> tuple[slice, ...] | None:
-    """Return the smallest box around the voxels that are not 0, or None if there are none."""
-    box = [slice(0, n) for n in mask.shape]
-    for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        used = np.flatnonzero(mask[tuple(box)].any(axis=others))
-        if not used.size:
-            return None
-        box[axis] = slice(int(used[0]), int(used[-1]) + 1)
-    return tuple(box)
 
 
 def _grown(box: tuple[slice, ...], margin: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -230,7 +220,7 @@ def _center(
     component: Mask, clicked: Mask, spacing: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.int64]:
     """Return the free voxel deepest inside the component."""
-    box = _bounding_box(component)
+    box = bounding_box(component)
     assert box is not None
     inside = np.pad(component[box], 1)
     depth_mm = ndimage.distance_transform_edt(inside, sampling=spacing)[1:-1, 1:-1, 1:-1]
@@ -275,7 +265,7 @@ def _border_of_component(
     spacing: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.int64]:
     """Return the component's voxel at the true outline farthest from the outline of ``pred``."""
-    around = _bounding_box(np.logical_or(label, pred))
+    around = bounding_box(np.logical_or(label, pred))
     assert around is not None
     wide = _grown(around, 1, label.shape)
     inner = tuple(

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from clickseg.metrics import bounding_box
+
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -155,18 +157,6 @@ class Missing:
     def apply(self, mask: Mask, spacing: Floats) -> Mask:  # noqa: ARG002  # a step's signature
         """Return an empty mask."""
         return np.zeros_like(mask)
-
-
-def bounding_box(mask: Mask) -> tuple[slice, ...] | None:
-    """Return the smallest box around the mask, or None if it is empty."""
-    box = [slice(0, n) for n in mask.shape]
-    for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        used = np.flatnonzero(mask[tuple(box)].any(axis=others))
-        if not used.size:
-            return None
-        box[axis] = slice(int(used[0]), int(used[-1]) + 1)
-    return tuple(box)
 
 
 def grown(

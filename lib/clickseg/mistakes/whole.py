@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from clickseg.metrics import bounding_box
 from clickseg.mistakes.steps import (
     Cutoff,
     Deformation,
@@ -17,7 +18,6 @@ from clickseg.mistakes.steps import (
     Mask,
     Missing,
     Step,
-    bounding_box,
     grown,
 )
 
