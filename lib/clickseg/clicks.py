@@ -107,5 +107,6 @@ def _voxel(point: Any, wanted: str, shape: Voxel) -> Voxel:
 
 def voxels_of(clicks: Clicks, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the clicks' voxels ``(N, 3)`` on ``grid`` and which are foreground ``(N,)``."""
-    voxels = np.array([click.voxel(grid) for click in clicks], dtype=np.int64).reshape(-1, 3)
+    points_ras = np.array([click.point_ras for click in clicks], dtype=float).reshape(-1, 3)
+    voxels = np.rint(ras_to_ijk(points_ras, grid.affine)).astype(np.int64)
     return voxels, np.array([click.is_foreground for click in clicks], dtype=bool)

@@ -76,8 +76,13 @@ def _sample(image: Tensor, axes: list[Tensor], mode: str, padding: str) -> Tenso
     if all(torch.equal(a, b) for a, b in zip(axes, whole, strict=True)):
         picked = image
         for dim, (axis, n) in enumerate(zip(whole, image.shape[1:], strict=True), start=1):
-            picked = picked.index_select(dim, axis.long().clamp(0, n - 1).to(image.device))
-        return picked
+            index = axis.long().clamp(0, n - 1)
+            first, last = int(index.min()), int(index.max())
+            near = picked.narrow(dim, first, last - first + 1)  # a view: nothing else is copied
+            if len(index) != near.shape[dim] or not _counts_up(index):
+                near = near.index_select(dim, (index - first).to(image.device))
+            picked = near
+        return picked.contiguous()
     scaled = [2 * axis / max(n - 1, 1) - 1 for axis, n in zip(axes, image.shape[1:], strict=True)]
     grid = torch.stack(torch.meshgrid(*scaled, indexing="ij")[::-1], dim=-1)
     return functional.grid_sample(
@@ -87,6 +92,19 @@ def _sample(image: Tensor, axes: list[Tensor], mode: str, padding: str) -> Tenso
         padding_mode=padding,
         align_corners=True,
     )[0]
+
+
+def _counts_up(index: Tensor) -> bool:
+    return bool((index[1:] - index[:-1] == 1).all())
+
+
+def hull(boxes: Sequence[Slices]) -> Slices:
+    """Return the smallest box that holds all of at least one."""
+    i, j, k = (
+        slice(min(part.start for part in parts), max(part.stop for part in parts))
+        for parts in zip(*boxes, strict=True)
+    )
+    return i, j, k
 
 
 def shrink(image: Tensor, spacing_mm: Sequence[float], wanted_mm: Sequence[float]) -> Tensor:

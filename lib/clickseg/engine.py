@@ -22,9 +22,10 @@ from clickseg.cache import ByteCache, Fingerprints
 from clickseg.clicks import Clicks, Voxel, voxels_of
 from clickseg.correction import Correction
 from clickseg.correction.local import Memo
+from clickseg.extent import Extent
 from clickseg.geometry import Grid, ijk_to_ras, ras_to_ijk
 from clickseg.initial import Initial
-from clickseg.metrics import max_axial_diameter_mm, volume_ml
+from clickseg.metrics import max_axial_diameter_mm
 from clickseg.models import Models
 from clickseg.scribbles import Scribbles
 from clickseg.study import Study, check_same_grid, read_study
@@ -51,13 +52,14 @@ class Segmentation:
 class _Replay:
     """The last answer for a study and a start mask, and the passes it was made of."""
 
+    start: Extent
     memo: Memo = field(default_factory=dict)
     clicks: Clicks | None = None
     correction: Correction | None = None
 
     @property
     def nbytes(self) -> int:
-        passes = sum(item.logits.nbytes + item.distance_mm.nbytes for item in self.memo.values())
+        passes = sum(item.nbytes for item in self.memo.values())
         return passes + (0 if self.correction is None else self.correction.mask.nbytes)
 
 
@@ -103,7 +105,7 @@ class Engine:
             if mask is None:
                 volume = read_label(path)
                 check_same_grid(volume, study.grid, path.name)
-                mask = np.asfortranarray(study.grid.to_canonical(volume.array))
+                mask = study.grid.as_written(study.grid.to_canonical(volume.array))
                 mask.flags.writeable = False
                 self.cache.put(("label", key), mask, mask.nbytes)
             for number in [n for n, (known, _) in self._mask_keys.items() if known() is None]:
@@ -119,7 +121,8 @@ class Engine:
             infer_s = time.perf_counter() - started_s
             none_yet = self.models.correction(study, initial.mask, ())
             correction = replace(none_yet, uncertain_ijk=initial.uncertain_ijk)
-            return self._answer(study, initial.mask, (), correction, infer_s)
+            extent = Extent.of(initial.mask)
+            return self._answer(study, initial.mask, extent, (), correction, infer_s)
 
     def correct(
         self,
@@ -143,16 +146,16 @@ class Engine:
             started_s = time.perf_counter()
             initial = self._initial(study) if start is None else None
             mask = np.asarray(start if initial is None else initial.mask)
-            correction = self._replay(study, clicks, mask, self._name_of(start))
+            correction, extent = self._replay(study, clicks, mask, self._name_of(start))
             if correction.uncertain_ijk is None and initial is not None:
                 far = _far_from(clicks, initial.uncertain_ijk, study, correction.radius_mm)
                 correction = replace(correction, uncertain_ijk=far)
             if scribbles is not None:
                 painted = correction.mask.copy()
                 scribbles.pin(painted)
-                correction = replace(correction, mask=painted)
+                correction = replace(correction, mask=painted, boxes=None)
             infer_s = time.perf_counter() - started_s
-            return self._answer(study, mask, clicks, correction, infer_s)
+            return self._answer(study, mask, extent, clicks, correction, infer_s)
 
     def _initial(self, study: Study) -> Initial:
         key = ("initial", self._key_of(study))
@@ -162,28 +165,39 @@ class Engine:
             self.cache.put(key, initial, initial.mask.nbytes + initial.prob.nbytes)
         return initial
 
-    def _replay(self, study: Study, clicks: Clicks, mask: Mask, mask_key: str) -> Correction:
+    def _replay(
+        self, study: Study, clicks: Clicks, mask: Mask, mask_key: str
+    ) -> tuple[Correction, Extent]:
         key = ("replay", self._key_of(study), mask_key)
-        replay: _Replay = self.cache.get(key) or _Replay()
+        replay: _Replay = self.cache.get(key) or _Replay(Extent.of(mask))
         if replay.correction is None or replay.clicks != clicks:
             if len(replay.memo) > 4 * len(clicks) + 64:  # most of it is of clicks taken back
-                replay = _Replay()
+                replay = _Replay(replay.start)
             correction = self.models.correction(study, mask, clicks, replay.memo)
-            replay = _Replay(replay.memo, clicks, correction)
+            replay = _Replay(replay.start, replay.memo, clicks, correction)
             self.cache.put(key, replay, replay.nbytes)
-            return correction
-        return replay.correction
+            return correction, replay.start
+        return replay.correction, replay.start
 
     def _answer(
-        self, study: Study, start: Mask, clicks: Clicks, correction: Correction, infer_s: float
+        self,
+        study: Study,
+        start: Mask,
+        extent: Extent,
+        clicks: Clicks,
+        correction: Correction,
+        infer_s: float,
     ) -> Segmentation:
         started_s = time.perf_counter()
         mask, grid = correction.mask, study.grid.canonical
-        changed = int(np.count_nonzero(mask != start))
+        extent, changed = extent.after(start, mask, correction.boxes)
+        diameter_mm = (
+            0.0 if extent.box is None else max_axial_diameter_mm(mask[extent.box], grid.affine)
+        )
         voxels, is_foreground = voxels_of(clicks, grid)
         result: dict[str, Any] = {
-            "volume_ml": round(volume_ml(mask, grid.affine), 4),
-            "max_axial_diameter_mm": round(max_axial_diameter_mm(mask, grid.affine), 2),
+            "volume_ml": round(extent.voxels * grid.voxel_ml, 4),
+            "max_axial_diameter_mm": round(diameter_mm, 2),
             "changed_voxels": changed,
             "changed_ml": round(changed * grid.voxel_ml, 4),
             "radius_mm": round(correction.radius_mm, 3),

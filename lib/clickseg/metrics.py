@@ -57,24 +57,27 @@ def max_axial_diameter_mm(mask: NDArray[Any], affine: ArrayLike) -> float:
     matrix = np.asarray(affine, dtype=float)
     plane_mm = np.linalg.qr(matrix[:3, :2])[1]  # coordinates of I and J steps within the plane
     part = mask[box] != 0
+    filled = part.any(axis=1)  # (I, K): does a row of pixels hold any
+    first = part.argmax(axis=1)
+    stop = part.shape[1] - part[:, ::-1].argmax(axis=1)
+    planes = []
+    for k in np.flatnonzero(filled.any(axis=0)):
+        rows = np.flatnonzero(filled[:, k])
+        edges = first[rows, k], stop[rows, k]
+        i, j = rows[-1] + 1 - rows[0], edges[1].max() - edges[0].min()
+        # No two points of a plane are farther apart than the corners of their bounding box: most
+        # planes of a tumor need no closer look.
+        diagonals = (np.linalg.norm(plane_mm @ [i, side]) for side in (j, -j))
+        planes.append((float(max(diagonals)), rows, edges))
     longest = 0.0
-    for k in range(part.shape[2]):
-        corners = _outer_corners(part[:, :, k])
-        if len(corners):
-            hull = corners[ConvexHull(corners).vertices]
-            longest = max(longest, float(pdist(hull @ plane_mm.T).max()))
+    for bound, rows, edges in sorted(planes, key=lambda plane: -plane[0]):
+        if bound <= longest:
+            break
+        # The hull of outer corners is that of all pixels.
+        corners = np.concatenate([np.column_stack([r, e]) for r in (rows, rows + 1) for e in edges])
+        hull = corners[ConvexHull(corners).vertices]
+        longest = max(longest, float(pdist(hull @ plane_mm.T).max()))
     return longest
-
-
-def _outer_corners(plane: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return pixel corners ``(N, 2)`` of a mask ``(I, J)``; their hull is the hull of the mask."""
-    rows = np.flatnonzero(plane.any(axis=1))
-    first = plane[rows].argmax(axis=1)
-    stop = plane.shape[1] - plane[rows, ::-1].argmax(axis=1)
-    corners = [
-        np.column_stack([row, column]) for row in (rows, rows + 1) for column in (first, stop)
-    ]
-    return np.asarray(np.concatenate(corners), dtype=float)
 
 
 def _overlap(pred: NDArray[Any], label: NDArray[Any]) -> tuple[int, int]:

@@ -1,73 +1,88 @@
 import numpy as np
-import pytest
 
-from clickseg.correction.fusion import START_LOGIT, Pass, fuse, keep_touching, pin
+from clickseg.correction.fusion import Pass, brought, fuse, pin, touching
 
 SHAPE = (13, 11, 7)
 WHOLE = tuple(slice(0, n) for n in SHAPE)
 
 
-def a_pass(logit, center, spacing=(1.0, 1.0, 1.0)):
+def fused(start, passes):
+    mask = start.copy()
+    for logits, box in fuse(start, passes):
+        mask[box] = logits > 0
+    return mask
+
+
+def distance_mm(center, spacing=(1.0, 1.0, 1.0)):
     offsets = [(np.arange(n) - c) * s for n, c, s in zip(SHAPE, center, spacing, strict=True)]
     i, j, k = np.meshgrid(*offsets, indexing="ij")
-    distance = np.sqrt(i**2 + j**2 + k**2).astype(np.float32)
-    return Pass(WHOLE, np.full(SHAPE, logit, np.float32), distance)
+    return np.sqrt(i**2 + j**2 + k**2).astype(np.float32)
+
+
+def a_pass(logit, center, reach_mm, may_change=True):
+    logits, may = np.full(SHAPE, logit, np.float32), np.full(SHAPE, may_change)
+    return Pass.of(WHOLE, logits, distance_mm(center), reach_mm, may)
 
 
 def test_one_sure_pass_fills_its_ball_up_to_where_the_start_mask_takes_over():
-    mask, _ = fuse(np.zeros(SHAPE, np.uint8), [a_pass(9.0, (6, 5, 3))], reach_mm=4.0)
+    mask = fused(np.zeros(SHAPE, np.uint8), [a_pass(9.0, (6, 5, 3), 4.0)])
     # Both logits are clipped to 4, so the pass wins where its trust is above one half:
     # (1 - d / 4) / (1 - 0.75) > 0.5, that is d < 3.5.
-    expected = a_pass(0, (6, 5, 3)).distance_mm < 3.5
+    expected = distance_mm((6, 5, 3)) < 3.5
     assert (mask == expected).all()
 
 
 def test_the_nearer_click_weighs_more():
-    passes = [a_pass(3.0, (3, 5, 3)), a_pass(-3.0, (9, 5, 3))]
-    mask, _ = fuse(np.zeros(SHAPE, np.uint8), passes, reach_mm=8.0)
+    passes = [a_pass(3.0, (3, 5, 3), 8.0), a_pass(-3.0, (9, 5, 3), 8.0)]
+    mask = fused(np.zeros(SHAPE, np.uint8), passes)
     assert mask[4, 5, 3] == 1
     assert mask[8, 5, 3] == 0
 
 
 def test_no_passes_change_nothing():
-    start = (np.arange(np.prod(SHAPE)).reshape(SHAPE) % 2).astype(np.uint8)
-    mask, parts = fuse(start, [], reach_mm=8.0)
-    assert (mask == start).all()
-    assert mask is not start
-    assert parts == []
+    assert fuse(np.zeros(SHAPE, np.uint8), []) == []
 
 
-def test_an_addition_that_touches_no_foreground_click_is_taken_back():
-    start = np.zeros(SHAPE, np.uint8)
-    logits = np.full(SHAPE, -9.0, np.float32)
-    logits[1:3, 1:3, 1:3] = 9  # hangs together with the click at (3, 3, 3): one beside it
-    logits[8:10, 8:10, 4:6] = 9  # does not
-    kept = keep_touching(logits, start, [np.array([3, 3, 3])], [])
-    assert (kept[1:3, 1:3, 1:3] == 9).all()
-    assert (kept[8:10, 8:10, 4:6] == -START_LOGIT).all()
+def test_what_no_pass_brought_is_taken_back_though_it_counts():
+    empty = np.zeros(SHAPE, np.uint8)
+    sure = a_pass(9.0, (3, 5, 3), 8.0, may_change=False)
+    mask = fused(empty, [sure])
+    assert not mask.any()
+    # A pass that says background nearby, but brings nothing, holds back one that adds.
+    adds, holds = a_pass(1.0, (3, 5, 3), 8.0), a_pass(-4.0, (9, 5, 3), 8.0, False)
+    alone = fused(empty, [adds])
+    both = fused(empty, [adds, holds])
+    assert both.any()
+    assert both.sum() < alone.sum()
+    assert (both <= alone).all()
 
 
-@pytest.mark.parametrize("kind", [0, 1])
-def test_an_unanswered_click_changes_nothing(kind):
+def test_an_addition_that_touches_no_click_is_left_out():
+    change = np.zeros(SHAPE, bool)
+    change[1:3, 1:3, 1:3] = True  # hangs together with the click at (3, 3, 3): one beside it
+    change[8:10, 8:10, 4:6] = True  # does not
+    kept = touching(change, [np.array([3, 3, 3])])
+    assert kept.sum() == 8
+    assert kept[1:3, 1:3, 1:3].all()
+
+
+def test_an_unanswered_click_changes_nothing():
     """The published merge takes 'unchanged' for a component and floods the image."""
     start = np.zeros(SHAPE, np.uint8)
     start[4:9, 3:8, 2:5] = 1
     logits = np.where(start, 5.0, -5.0).astype(np.float32)
-    clicks = [np.array([6, 5, 3])]
-    kept = keep_touching(logits, start, clicks if kind else [], [] if kind else clicks)
-    assert ((kept > 0) == start).all()
+    for kind in (True, False):
+        change = brought(logits, start, kind)
+        assert not touching(change, [np.array([6, 5, 3])]).any()
 
 
 def test_a_background_click_adds_nothing_and_a_foreground_click_removes_nothing():
     start = np.zeros(SHAPE, np.uint8)
     start[4:9, 3:8, 2:5] = 1
-    click = [np.array([3, 5, 3])]  # beside the mask, touching both what is added and removed
     logits = np.full(SHAPE, 9.0, np.float32)
     logits[4:9, 3:8, 2:5] = -9
-    added = keep_touching(logits, start, click, []) > 0
-    removed = keep_touching(logits, start, [], click) > 0
-    assert (added >= start.astype(bool)).all()
-    assert (removed <= start.astype(bool)).all()
+    assert (brought(logits, start, True) == (start == 0)).all()
+    assert (brought(logits, start, False) == (start > 0)).all()
 
 
 def test_a_pinned_voxel_is_what_the_click_says():
@@ -84,7 +99,10 @@ def test_passes_far_apart_are_fused_apart_and_those_that_meet_together():
         where = (slice(first, stop), slice(0, 4), slice(0, 4))
         shape = (stop - first, 4, 4)
         logits = np.full(shape, 9.0, np.float32)
-        passes.append(Pass(where, logits, np.zeros(shape, np.float32)))
-    mask, parts = fuse(np.zeros(SHAPE, np.uint8), passes, reach_mm=4.0)
+        near = np.zeros(shape, np.float32)
+        passes.append(Pass.of(where, logits, near, 4.0, np.ones(shape, bool)))
+    empty = np.zeros(SHAPE, np.uint8)
+    parts = fuse(empty, passes)
+    mask = fused(empty, passes)
     assert sorted((box[0].start, box[0].stop) for _, box in parts) == [(0, 6), (8, 10), (10, 13)]
     assert mask[:, 0, 0].tolist() == [1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1]

@@ -124,16 +124,37 @@ def test_every_click_is_obeyed_also_after_later_ones(affine, merge, places, seed
 
 @given(**worlds, order=st.randoms(use_true_random=False))
 @settings(max_examples=25, deadline=None)
-def test_the_answer_depends_on_neither_order_nor_history(affine, merge, places, seed, order):
+def test_the_answer_depends_on_neither_turns_nor_history(affine, merge, places, seed, order):
     study, correction, start, clicks = replay(affine, merge, places, seed)
     memo, kept = {}, start.copy()
     answers = [correction(study, start, clicks[: n + 1], memo).mask for n in range(len(clicks))]
-    shuffled = list(clicks)
-    order.shuffle(shuffled)
-    assert (correction(study, start, tuple(shuffled)).mask == answers[-1]).all()
+    kinds = [click.is_foreground for click in clicks]
+    order.shuffle(kinds)
+    of_kind = {kind: iter([c for c in clicks if c.is_foreground == kind]) for kind in (True, False)}
+    other_turns = tuple(next(of_kind[kind]) for kind in kinds)
+    assert (correction(study, start, other_turns).mask == answers[-1]).all()
     undone = correction(study, start, clicks[:-1], memo).mask
     assert (undone == (answers[-2] if len(answers) > 1 else start)).all()
     assert (start == kept).all()
+
+
+@given(**worlds)
+@settings(max_examples=25, deadline=None)
+def test_one_more_click_costs_one_more_pass(affine, merge, places, seed):
+    study, correction, start, clicks = replay(affine, merge, places, seed)
+    memo = {}
+    for n in range(1, len(clicks) + 1):
+        correction(study, start, clicks[:n], memo)
+        assert len(memo) == n
+
+
+@given(**worlds)
+@settings(max_examples=25, deadline=None)
+def test_foreground_clicks_only_add_and_background_clicks_only_remove(affine, merge, places, seed):
+    study, correction, start, clicks = replay(affine, merge, places, seed)
+    for kind in (True, False):
+        mask = correction(study, start, tuple(c for c in clicks if c.is_foreground == kind)).mask
+        assert (mask >= start).all() if kind else (mask <= start).all()
 
 
 def test_one_click_reaches_the_neighboring_slices():

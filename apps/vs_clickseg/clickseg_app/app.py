@@ -30,6 +30,7 @@ from clickseg_app.batch import BatchInfer
 from clickseg_app.datastore import NamedSessions, StudiesDatastore, check_tag, discarding
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, told
 from clickseg_app.infer import ClickTask, EditTask, InitialTask
+from clickseg_app.memory import keep_freed_memory, keep_what_is_loaded
 from clickseg_app.requests import LABEL, Folders, find_source, is_true
 from clickseg_app.settings import read_settings
 from clickseg_app.strategy import First, Random
@@ -50,6 +51,7 @@ class ClickSegApp(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, Any]) -> None:
+        keep_freed_memory()
         self.settings = read_settings(conf or {})
         folder = self.settings.pretrained_path or (
             WEIGHTS if self.settings.use_pretrained_model else Path(app_dir) / "model"
@@ -127,6 +129,7 @@ class ClickSegApp(MONAILabelApp):
         super().on_init_complete()
         if self.settings.preload:
             warm_up(self.engine(), self.folders.uploads)
+        keep_what_is_loaded()
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Run a model; here the id of the image is known, and everything a request names checked.

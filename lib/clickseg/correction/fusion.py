@@ -1,9 +1,10 @@
 """Join overlapping passes into one mask that obeys every click and changes nothing far away.
 
 Each pass offers logits in a ball around its click. Where balls overlap the logits are averaged,
-the nearer click weighing more; towards the edge of the ball the start mask takes over; the
-clicked voxels are set last. The sum runs over clicks in a fixed order, so that the result is the
-same bit for bit in whatever order they were made.
+the nearer click weighing more; towards the edge of the ball the start mask takes over. Of what
+then differs from the start mask only that stays which a pass of its kind brought: foreground
+clicks add, background clicks remove. The clicked voxels are set last. The sum runs over clicks in
+a fixed order, so that the result is the same bit for bit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clickseg.cuts import Slices
+from clickseg.cuts import Slices, hull
 
 START_LOGIT = 4.0
 """The start mask counts as logits of this size; those of a pass are clipped to it."""
@@ -28,89 +29,103 @@ _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What the network says around one click: logits in ``where``, distances to the click."""
+    """What the network says around one click, in the voxels ``where``.
+
+    ``votes``: logits times ``weight``, which falls from 1 at the click to 0 at its reach.
+    ``trust``: how far the pass counts against the start mask. ``may_change``: where the mask may
+    become what the pass says.
+    """
 
     where: Slices
-    logits: NDArray[np.float32]
-    distance_mm: NDArray[np.float32]
+    votes: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    trust: NDArray[np.float32]
+    may_change: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        where: Slices,
+        logits: NDArray[np.float32],
+        distance_mm: NDArray[np.float32],
+        reach_mm: float,
+        may_change: NDArray[np.bool_],
+    ) -> Pass:
+        """Weigh logits by their distance to the click; beyond the reach they count nothing."""
+        relative = np.minimum(distance_mm / np.float32(reach_mm), np.float32(1))
+        weight = np.square(1 - np.square(relative))
+        trust = np.minimum((1 - relative) / (1 - PLATEAU), 1)
+        votes = weight * np.clip(logits, -START_LOGIT, START_LOGIT)
+        return cls(where, votes, weight, trust, may_change & (relative < 1))
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        return sum(a.nbytes for a in (self.votes, self.weight, self.trust, self.may_change))
 
 
-def keep_touching(
-    logits: NDArray[np.float32],
-    start: NDArray[np.uint8],
-    foreground: Iterable[NDArray[np.int64]],
-    background: Iterable[NDArray[np.int64]],
-) -> NDArray[np.float32]:
-    """Take back every change that hangs together with no click of its kind.
+def brought(
+    logits: NDArray[np.float32], start: NDArray[np.uint8], is_foreground: bool
+) -> NDArray[np.bool_]:
+    """Return the voxels that a pass adds (foreground) or removes (background)."""
+    change: NDArray[np.bool_] = (
+        (logits > 0) & (start == 0) if is_foreground else (logits <= 0) & (start > 0)
+    )
+    return change
 
-    What is added must touch a foreground click, what is removed a background click (the clicked
-    voxel or one beside it). A network that did nothing at the click thus changes nothing.
+
+def touching(change: NDArray[np.bool_], voxels: Iterable[NDArray[np.int64]]) -> NDArray[np.bool_]:
+    """Return the part of a change that hangs together with a click (its voxel or one beside it).
+
+    A network that did nothing at the click thus changes nothing.
 
     Args:
-        logits: ``(i, j, k)`` of a pass.
-        start: the start mask there.
-        foreground: voxels of foreground clicks, within the array or not.
-        background: the same of background clicks.
+        change: ``(i, j, k)``.
+        voxels: of the clicks, within the array or not.
     """
-    pred, before = logits > 0, start > 0
-    kept = np.zeros(logits.shape, dtype=bool)
-    for change, voxels in ((pred & ~before, foreground), (before & ~pred, background)):
-        parts, count = ndimage.label(change, _TOUCHING)
-        if count == 0:
-            continue
-        touched = {
-            int(number)
-            for voxel in voxels
-            for number in np.unique(
-                parts[tuple(slice(max(0, v - 1), max(0, v + 2)) for v in voxel)]
-            )
-        }
-        kept |= np.isin(parts, [number for number in touched if number])
-    changed = pred != before
-    return np.where(changed & ~kept, _as_logits(start), logits)
+    parts, _ = ndimage.label(change, _TOUCHING)
+    touched = {
+        int(number)
+        for voxel in voxels
+        for number in np.unique(parts[tuple(slice(max(0, v - 1), max(0, v + 2)) for v in voxel)])
+    }
+    return np.isin(parts, [number for number in touched if number])
 
 
 def fuse(
-    start: NDArray[np.uint8], passes: Iterable[Pass], reach_mm: float
-) -> tuple[NDArray[np.uint8], list[tuple[NDArray[np.float32], Slices]]]:
-    """Return the fused mask, and the logits in the boxes that hold the passes.
+    start: NDArray[np.uint8], passes: Iterable[Pass]
+) -> list[tuple[NDArray[np.float32], Slices]]:
+    """Return fused logits in the boxes that hold the passes; elsewhere the start mask stays.
 
     Passes whose boxes do not meet have nothing to do with each other and are fused apart, so that
-    clicks far from each other cost no more than clicks nearby.
+    clicks far from each other cost no more than clicks nearby. No two boxes have a voxel in common.
 
     Args:
-        start: canonical start mask ``(I, J, K)``; left alone.
+        start: canonical start mask ``(I, J, K)``.
         passes: in a fixed order.
-        reach_mm: a pass changes nothing at this distance from its click or beyond.
     """
-    mask = start.copy(order="K")
-    parts = []
-    for group in _meeting(list(passes)):
-        logits, box = _fuse_group(start, group, reach_mm)
-        mask[box] = logits > 0
-        parts.append((logits, box))
-    return mask, parts
+    return [_fuse_group(start, group) for group in _meeting(list(passes))]
 
 
-def _fuse_group(
-    start: NDArray[np.uint8], passes: list[Pass], reach_mm: float
-) -> tuple[NDArray[np.float32], Slices]:
-    box = _hull([item.where for item in passes])
-    total, weight, trust = (
-        np.zeros([part.stop - part.start for part in box], dtype=np.float32) for _ in range(3)
-    )
+def _fuse_group(start: NDArray[np.uint8], passes: list[Pass]) -> tuple[NDArray[np.float32], Slices]:
+    box = hull([item.where for item in passes])
+    shape = [part.stop - part.start for part in box]
+    total, weight, trust = (np.zeros(shape, dtype=np.float32) for _ in range(3))
+    may_change = np.zeros(shape, dtype=bool)
     for item in passes:
         inner = tuple(
             slice(a.start - b.start, a.stop - b.start) for a, b in zip(item.where, box, strict=True)
         )
-        relative = np.minimum(item.distance_mm / np.float32(reach_mm), 1)
-        near = (1 - relative**2) ** 2
-        total[inner] += near * np.clip(item.logits, -START_LOGIT, START_LOGIT)
-        weight[inner] += near
-        np.maximum(trust[inner], np.minimum((1 - relative) / (1 - PLATEAU), 1), out=trust[inner])
-    offered = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
-    before = _as_logits(start[box])
-    return np.where(trust > 0, (1 - trust) * before + trust * offered, before), box
+        total[inner] += item.votes
+        weight[inner] += item.weight
+        np.maximum(trust[inner], item.trust, out=trust[inner])
+        may_change[inner] |= item.may_change
+    before = start[box].astype(np.float32) * (2 * START_LOGIT) - START_LOGIT
+    offered = np.divide(total, weight, out=total, where=weight > 0)
+    mixed = before + trust * (offered - before)
+    taken_back = ((mixed > 0) != (before > 0)) & ~may_change
+    mixed[taken_back] = before[taken_back]
+    return mixed, box
 
 
 def _meeting(passes: list[Pass]) -> list[list[Pass]]:
@@ -118,17 +133,17 @@ def _meeting(passes: list[Pass]) -> list[list[Pass]]:
     groups: list[list[int]] = []
     hulls: list[Slices] = []
     for number, item in enumerate(passes):
-        group, hull = [number], item.where
+        group, around = [number], item.where
         while True:
-            touched = [n for n, other in enumerate(hulls) if _meet(hull, other)]
+            touched = [n for n, other in enumerate(hulls) if _meet(around, other)]
             if not touched:
                 break
-            hull = _hull([hull, *(hulls[n] for n in touched)])
+            around = hull([around, *(hulls[n] for n in touched)])
             group = sorted([*group, *(k for n in touched for k in groups[n])])
             groups = [g for n, g in enumerate(groups) if n not in touched]
             hulls = [h for n, h in enumerate(hulls) if n not in touched]
         groups.append(group)
-        hulls.append(hull)
+        hulls.append(around)
     return [[passes[number] for number in group] for group in groups]
 
 
@@ -141,15 +156,3 @@ def pin(
 ) -> None:
     """Set every clicked voxel, in place: a click is obeyed whatever the network says."""
     mask[tuple(voxels_ijk.T)] = is_foreground
-
-
-def _as_logits(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.where(mask > 0, np.float32(START_LOGIT), np.float32(-START_LOGIT))
-
-
-def _hull(boxes: list[Slices]) -> Slices:
-    i, j, k = (
-        slice(min(part.start for part in parts), max(part.stop for part in parts))
-        for parts in zip(*boxes, strict=True)
-    )
-    return i, j, k

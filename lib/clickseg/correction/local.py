@@ -1,17 +1,20 @@
 """Correction around clicks: one small pass a click, fused; nothing changes far from a click.
 
-The pass of a click sees the images, the start mask and the clicks within ``visible_mm`` of it, in
-a box of fixed size in mm. It may change voxels less than ``reach_mm`` away. So
+The pass of a click sees the images, the start mask, the click and the earlier clicks of its kind
+within ``visible_mm``, in a box of fixed size in mm. It may change voxels less than ``reach_mm``
+away. So
 
 * a voxel depends only on clicks within ``radius_mm = reach_mm + visible_mm`` of it: adding,
   moving or removing a click changes nothing beyond, compared with the answer without it;
-* the result does not depend on the order of the clicks, which viewers do not send;
+* one more click costs one more pass: those of earlier clicks stay as they are;
+* the result does not depend on how foreground and background clicks took turns, which viewers do
+  not send: they send one list of each;
 * undo is leaving a click out.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Hashable, MutableMapping, Sequence
 
 import numpy as np
 import torch
@@ -21,16 +24,15 @@ from torch import Tensor, nn
 
 from clickseg.clicks import Clicks, voxels_of
 from clickseg.config import LocalConfig
-from clickseg.correction.fusion import Pass, fuse, keep_touching, pin
+from clickseg.correction.fusion import Pass, brought, fuse, pin, touching
 from clickseg.correction.result import Correction
 from clickseg.cuts import Box, Slices
 from clickseg.doubt import most_uncertain
 from clickseg.guidance import draw_clicks
-from clickseg.precision import answering
+from clickseg.precision import answering, one_thread
 from clickseg.study import Study
 
-Key = tuple[tuple[int, ...], ...]
-Memo = MutableMapping[Key, Pass]
+Memo = MutableMapping[tuple[Hashable, ...], Pass]
 """Passes already made for one study and start mask, by the clicks that they saw."""
 
 
@@ -42,6 +44,7 @@ class LocalCorrection:
         self.config = config
         self.radius_mm = config.reach_mm + config.visible_mm
 
+    @one_thread()
     @torch.inference_mode()
     def __call__(
         self,
@@ -55,7 +58,8 @@ class LocalCorrection:
         Args:
             study: the images.
             start: canonical uint8 ``(I, J, K)``; left alone.
-            clicks: all clicks so far, in any order; on one voxel the last one counts.
+            clicks: all clicks so far, those of a kind in the order made; on one voxel the last
+                kind counts.
             memo: passes of earlier calls with the same study and start mask; added to.
 
         Raises:
@@ -64,65 +68,92 @@ class LocalCorrection:
         grid = study.grid.canonical
         if start.shape != grid.shape:
             raise ValueError(f"start mask is {start.shape}, the image {grid.shape}")
-        voxels, is_foreground = _ordered(*voxels_of(clicks, grid))
+        voxels, is_foreground = _distinct(*voxels_of(clicks, grid))
         if (voxels < 0).any() or (voxels >= np.array(grid.shape)).any():
             raise ValueError(f"clicks must lie inside of an image of shape {grid.shape}")
         memo = {} if memo is None else memo
         image = torch.from_numpy(study.image)
         passes = []
-        for index in range(len(voxels)):
-            seen = self._seen(index, voxels, grid.spacing_mm)
-            key = _key(voxels[index], voxels[seen], is_foreground[seen])
-            if key not in memo:
-                memo[key] = self._pass(
-                    image, start, grid.spacing_mm, voxels[index], voxels[seen], is_foreground[seen]
-                )
-            passes.append(memo[key])
-        mask, parts = fuse(start, passes, self.config.reach_mm)
+        for kind in (True, False):
+            made = voxels[is_foreground == kind]
+            for index, center in enumerate(made):
+                seen = visible(made[: index + 1], grid.spacing_mm, self.config.visible_mm)
+                key = (kind, tuple(center.tolist()), *sorted(map(tuple, seen.tolist())))
+                if key not in memo:
+                    memo[key] = self._pass(image, start, grid.spacing_mm, seen, kind)
+                passes.append(memo[key])
+        parts = fuse(start, passes)
+        mask = study.grid.as_written(start)
+        for logits, box in parts:
+            mask[box] = logits > 0
         pin(mask, voxels, is_foreground)
         uncertain_ijk = most_uncertain(
             ((expit(logits), box) for logits, box in parts), grid.spacing_mm
         )
-        return Correction(mask, uncertain_ijk, self.radius_mm)
-
-    def _seen(
-        self, index: int, voxels: NDArray[np.int64], spacing_mm: NDArray[np.float64]
-    ) -> NDArray[np.bool_]:
-        distance_mm = np.linalg.norm((voxels - voxels[index]) * spacing_mm, axis=1)
-        return np.asarray(distance_mm <= self.config.visible_mm)
+        boxes = tuple(box for _, box in parts)
+        return Correction(mask, uncertain_ijk, self.radius_mm, boxes)
 
     def _pass(
         self,
         image: Tensor,
         start: NDArray[np.uint8],
         spacing_mm: NDArray[np.float64],
-        center_ijk: NDArray[np.int64],
         seen_ijk: NDArray[np.int64],
-        is_foreground: NDArray[np.bool_],
+        is_foreground: bool,
     ) -> Pass:
+        """Run the network around the last click seen; all are of one kind."""
         config = self.config
         device = next(self.network.parameters(), torch.empty(0)).device
+        center_ijk = seen_ijk[-1]
         box = Box.around(center_ijk.astype(float), spacing_mm, config.spacing_mm, config.cut)
         points = (seen_ijk - center_ijk) / np.array(box.step) + np.array(config.cut) // 2
         guidance = draw_clicks(
-            points, is_foreground, config.cut, config.spacing_mm, config.guidance_mm
+            points,
+            np.full(len(points), is_foreground),
+            config.cut,
+            config.spacing_mm,
+            config.guidance_mm,
         )
-        cut = network_input(box.take(image), take_mask(box, start), torch.from_numpy(guidance)).to(
-            device
-        )
+        cut = network_input(box.take(image), take_mask(box, start), torch.from_numpy(guidance))
         with answering(device):
-            logits = self.network(cut[None])[0].float().cpu()
+            logits = self.network(cut[None].to(device))[0].float().cpu()
         where, values = box.put_back(logits, start.shape)  # type: ignore[arg-type]
-        native = values[0].numpy()
-        if config.merge == "component":
-            corner = np.array([part.start for part in where])
-            native = keep_touching(
-                native,
-                start[where],
-                seen_ijk[is_foreground] - corner,
-                seen_ijk[~is_foreground] - corner,
-            )
-        return Pass(where, native, _distance_mm(where, center_ijk, spacing_mm))
+        return make_pass(
+            where, values[0].numpy(), start, seen_ijk, is_foreground, spacing_mm, config
+        )
+
+
+def visible(
+    made: NDArray[np.int64],
+    spacing_mm: NDArray[np.float64] | Sequence[float],
+    visible_mm: float,
+) -> NDArray[np.int64]:
+    """Return which of the clicks of one kind the pass of the last one sees, itself last.
+
+    Args:
+        made: voxels ``(N, 3)``, N at least 1, in the order made.
+        spacing_mm: voxel size.
+        visible_mm: largest distance from the last one.
+    """
+    distance_mm = np.linalg.norm((made - made[-1]) * np.asarray(spacing_mm), axis=1)
+    return np.asarray(made[distance_mm <= visible_mm])
+
+
+def make_pass(
+    where: Slices,
+    logits: NDArray[np.float32],
+    start: NDArray[np.uint8],
+    seen_ijk: NDArray[np.int64],
+    is_foreground: bool,
+    spacing_mm: NDArray[np.float64] | Sequence[float],
+    config: LocalConfig,
+) -> Pass:
+    """Return what the network said in ``where``, and what of it may change the start mask."""
+    change = brought(logits, start[where], is_foreground)
+    if config.merge == "component":
+        change = touching(change, seen_ijk - [part.start for part in where])
+    distance_mm = _distance_mm(where, seen_ijk[-1], np.asarray(spacing_mm))
+    return Pass.of(where, logits, distance_mm, config.reach_mm, change)
 
 
 def network_input(image: Tensor, start: Tensor, guidance: Tensor) -> Tensor:
@@ -146,21 +177,13 @@ def take_mask(box: Box, start: NDArray[np.uint8]) -> Tensor:
     return (Box((i, j, k), box.step, box.size).take(part) > 0.5).float()
 
 
-def _ordered(
+def _distinct(
     voxels: NDArray[np.int64], is_foreground: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return one click a voxel, the last one given, ordered by voxel."""
+    """Return one click a voxel, of the kind given last, where it was first given."""
     kinds = {tuple(v): bool(f) for v, f in zip(voxels.tolist(), is_foreground, strict=True)}
-    items = sorted(kinds.items())
-    places = np.array([voxel for voxel, _ in items], dtype=np.int64).reshape(-1, 3)
-    return places, np.array([kind for _, kind in items], dtype=bool)
-
-
-def _key(
-    center: NDArray[np.int64], seen: NDArray[np.int64], is_foreground: NDArray[np.bool_]
-) -> Key:
-    rows = np.column_stack([seen, is_foreground]).tolist()
-    return (tuple(center.tolist()), *(tuple(row) for row in rows))
+    places = np.array(list(kinds), dtype=np.int64).reshape(-1, 3)
+    return places, np.array(list(kinds.values()), dtype=bool)
 
 
 def _distance_mm(

@@ -74,10 +74,11 @@ class PasteCorrection:
             raise ValueError(f"clicks must lie inside of an image of shape {grid.shape}")
         mask, radius_mm = start.copy(), self.radius_mm(grid.spacing_mm)
         if not len(voxels):
-            return Correction(mask, None, radius_mm)
+            return Correction(mask, None, radius_mm, ())
         prob, box = self._paste(study, start, voxels)
         mask[box] = prob > 0.5
-        return Correction(mask, most_uncertain([(prob, box)], grid.spacing_mm), radius_mm)
+        uncertain_ijk = most_uncertain([(prob, box)], grid.spacing_mm)
+        return Correction(mask, uncertain_ijk, radius_mm, (box,))
 
     def _paste(
         self, study: Study, start: NDArray[np.uint8], voxels: NDArray[np.int64]

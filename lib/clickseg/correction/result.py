@@ -7,15 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clickseg.cuts import Slices
+
 
 @dataclass(frozen=True, eq=False)
 class Correction:
     """A mended outline.
 
     ``mask`` is canonical uint8; ``uncertain_ijk`` where a click would tell most; ``radius_mm`` how
-    far from a click the mask may differ from what it would be without that click.
+    far from a click the mask may differ from what it would be without that click; ``boxes``, which
+    do not overlap, hold all that differs from the start mask (None: it may differ anywhere).
     """
 
     mask: NDArray[np.uint8]
     uncertain_ijk: tuple[int, int, int] | None
     radius_mm: float
+    boxes: tuple[Slices, ...] | None = None

@@ -67,7 +67,7 @@ class TwoStage:
             # Both networks have a say: the coarse one takes a vessel for a tumor more easily.
             found.append((mass * float(prob[component].sum()), box, prob, component))
         best, box, prob, component = max(found, key=lambda item: item[0], default=_NOTHING)
-        mask = np.zeros(shape, dtype=np.uint8, order="F")  # as files are: written in one go
+        mask = study.grid.as_written(np.zeros(shape, dtype=np.uint8))
         if best == 0:
             return Initial(mask, _NOTHING[2], _NOTHING[1], None)
         mask[box] = component

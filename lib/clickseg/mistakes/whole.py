@@ -51,7 +51,7 @@ def draw_mistake(
 
     Most masks are deformed, slightly or much. Besides, a part may be missing at one end (along
     the slices, or along the longest axis, where the canal part lies), a blob may leak out of the
-    outline, be taken out of it or out of the middle (a cyst), or lie apart. One in 30 tumors is
+    outline, be taken out of it or out of the middle (a cyst), or lie apart. One in 12 tumors is
     missed altogether. For an empty label the only error is a blob, in half of the draws.
     """
     spacing = np.asarray(spacing_mm, dtype=np.float64)
@@ -59,7 +59,7 @@ def draw_mistake(
     box = bounding_box(mask)
     if box is None:
         return _spurious(mask, spacing, 2.0, rng) if rng.random() < 0.5 else ()
-    if rng.random() < 1 / 30:
+    if rng.random() < 1 / 12:
         return (Missing(),)
     voxels = np.argwhere(mask[box]) + [side.start for side in box]
     points = voxels * spacing

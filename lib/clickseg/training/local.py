@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from clickseg.clicks import Click
 from clickseg.config import LocalConfig
-from clickseg.correction.fusion import PLATEAU
-from clickseg.correction.local import LocalCorrection, network_input
+from clickseg.correction.fusion import PLATEAU, Pass, fuse
+from clickseg.correction.local import LocalCorrection, make_pass, network_input, visible
 from clickseg.cuts import Box
 from clickseg.geometry import Grid
 from clickseg.guidance import draw_clicks
@@ -48,12 +48,13 @@ class Item:
     """One training patch as the loop goes on: its clicks so far, and the mask they made."""
 
     image: Tensor
-    start: Tensor
-    label: NDArray[np.bool_]
-    current: NDArray[np.bool_]
+    start: NDArray[np.uint8]
+    label: NDArray[np.uint8]
+    current: NDArray[np.uint8]
     robot: Robot
     rounds: int
     clicks: list[tuple[Voxel, bool]] = field(default_factory=list)
+    passes: list[Pass] = field(default_factory=list)
     needless: bool = False
 
 
@@ -162,11 +163,11 @@ def _item(
     box = Box(tuple(np.rint(center).tolist()), (1.0, 1.0, 1.0), size)  # type: ignore[arg-type]
     masks = torch.from_numpy(np.stack([label, start]))
     image, both = augment(transform, box.take(case.region), box.take(masks), rng)
-    both = both > 0.5
+    both = (both > 0.5).byte()
     robot = ROBOTS[rng.integers(len(ROBOTS))]
     rounds = int(rng.integers(1, config.clicks + 1))
     item = Item(
-        drop_sequences(image, config.drop, rng), both[1:].float(),
+        drop_sequences(image, config.drop, rng), both[1].numpy(),
         both[0].numpy(), both[1].numpy().copy(), robot, rounds,
     )  # fmt: skip
     if rng.random() < NEEDLESS:
@@ -190,60 +191,52 @@ def _turn(
     net: nn.Module, items: list[Item], config: LocalConfig, run: Run, rng: np.random.Generator
 ) -> Tensor | None:
     """Let the reader click once in each item, correct, and return the loss."""
-    turns = [(item, center) for item in items if (center := _click(item, config, rng)) is not None]
+    turns = [(item, seen) for item in items if len(seen := _click(item, config, rng))]
     if not turns:
         return None
-    cuts, labels, weights, boxes = [], [], [], []
-    for item, center in turns:
+    cuts, labels, boxes = [], [], []
+    for item, seen in turns:
+        center = seen[-1]
         box = Box(tuple(map(float, center)), (1.0, 1.0, 1.0), config.cut)  # type: ignore[arg-type]
-        voxels = np.array([voxel for voxel, _ in item.clicks])
-        kinds = np.array([kind for _, kind in item.clicks])
-        seen = _distance_mm(voxels - center, config) <= config.visible_mm
-        points = voxels[seen] - center + np.array(config.cut) // 2
-        guidance = draw_clicks(
-            points, kinds[seen], config.cut, config.spacing_mm, config.guidance_mm
-        )
+        points = seen - center + np.array(config.cut) // 2
+        kinds = np.full(len(seen), item.clicks[-1][1])
+        guidance = draw_clicks(points, kinds, config.cut, config.spacing_mm, config.guidance_mm)
+        start = torch.from_numpy(item.start)[None]
         cuts.append(
-            network_input(box.take(item.image), box.take(item.start), torch.from_numpy(guidance))
+            network_input(box.take(item.image), box.take(start), torch.from_numpy(guidance))
         )
         labels.append(box.take(torch.from_numpy(item.label)[None].float()))
-        weights.append(_ball(config))
         boxes.append(box)
     logits = net(torch.stack(cuts).to(run.device)).float()
-    loss = ball_loss(logits, torch.stack(labels).to(logits), torch.stack(weights).to(logits))
-    for (item, _), box, out in zip(turns, boxes, logits.detach().cpu(), strict=True):
-        where, pred = box.put_back((out > 0).float(), item.label.shape)  # type: ignore[arg-type]
-        _, near = box.put_back(_ball(config), item.label.shape)  # type: ignore[arg-type]
-        inner = (near[0] > 0.5).numpy()
-        item.current[where][inner] = (pred[0] > 0.5).numpy()[inner]
-        for voxel, kind in item.clicks:
-            item.current[voxel] = kind
+    weight = _ball(config).expand(len(turns), -1, -1, -1, -1)
+    loss = ball_loss(logits, torch.stack(labels).to(logits), weight.to(logits))
+    for (item, seen), box, out in zip(turns, boxes, logits.detach().cpu(), strict=True):
+        where, values = box.put_back(out, item.label.shape)  # type: ignore[arg-type]
+        kind = item.clicks[-1][1]
+        item.passes.append(
+            make_pass(where, values[0].numpy(), item.start, seen, kind, config.spacing_mm, config)
+        )
+        item.current = item.start.copy()
+        for fused, place in fuse(item.start, item.passes):
+            item.current[place] = fused > 0
+        for voxel, is_foreground in item.clicks:
+            item.current[voxel] = is_foreground
     return loss
 
 
-def _click(item: Item, config: LocalConfig, rng: np.random.Generator) -> NDArray[np.int64] | None:
-    """Add the reader's next click; return the click around which to cut, which sees it.
-
-    In use every click is passed again when one near it is added, so now and then the cut is
-    around an earlier click.
-    """
+def _click(item: Item, config: LocalConfig, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Add the reader's next click; return the clicks that its pass sees, none without a click."""
     if item.needless:
         item.needless = False
     else:
         clicked = [voxel for voxel, _ in item.clicks]
         found = next_click(item.label, item.current, config.spacing_mm, clicked, item.robot, rng)
         if found is None:
-            return None
+            return np.empty((0, 3), dtype=np.int64)
         item.clicks.append(found)
-    last = np.array(item.clicks[-1][0])
-    near = [
-        np.array(voxel)
-        for voxel, _ in item.clicks[:-1]
-        if _distance_mm(np.array(voxel) - last, config) <= config.visible_mm
-    ]
-    if near and rng.random() < 0.4:
-        return near[rng.integers(len(near))]
-    return last
+    kind = item.clicks[-1][1]
+    made = np.array([voxel for voxel, other in item.clicks if other == kind])
+    return visible(made, config.spacing_mm, config.visible_mm)
 
 
 def ball_loss(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
@@ -269,7 +262,3 @@ def _ball(config: LocalConfig) -> Tensor:
     )
     trust = np.clip((1 - distance_mm / config.reach_mm) / (1 - PLATEAU), 0, 1)
     return torch.from_numpy(trust).float()[None]
-
-
-def _distance_mm(offsets: NDArray[Any], config: LocalConfig) -> Any:
-    return np.linalg.norm(offsets * np.array(config.spacing_mm), axis=-1)

@@ -1,8 +1,8 @@
 """What the speed benchmark compares with, behind the same server and request handling as the app.
 
-``echo`` returns a mask that it keeps: what remains is server, request, writer and connection, the
-floor of any answer of that size. ``whole_volume`` passes the whole volume through a network of the
-size of MONAI Label's DeepEdit at each click. Its weights are random: only its time counts.
+``echo`` returns an outline that it keeps: what remains is server, request, writer and connection,
+the floor of any answer of that size. ``whole_volume`` passes the whole volume through a network of
+the size of MONAI Label's DeepEdit at each click. Its weights are random: only its time counts.
 """
 
 from __future__ import annotations
@@ -30,22 +30,21 @@ LABELS = ("tumor", "background")
 
 
 class EchoTask(SegmentationTask):
-    """Answer with a mask that is kept."""
+    """Answer with the initial outline, which is kept."""
 
     name = "echo"
     kind = InferType.DEEPGROW
-    text = "Returns a mask of the size of the study"
+    text = "Returns the initial outline of the study, whatever is asked"
 
     def __init__(self, engine: Callable[[], Engine], folders: Folders) -> None:
         super().__init__(engine, folders)
-        self._masks: dict[tuple[int, int, int], NDArray[np.uint8]] = {}
+        self._kept: dict[str, NDArray[np.uint8]] = {}
 
     def segment(self, study: Study, _source: Source, _request: Request) -> Segmentation:
-        """Return the kept mask, in the memory order that is written fastest."""
-        shape = study.grid.shape
-        if shape not in self._masks:
-            self._masks[shape] = np.zeros(shape, dtype=np.uint8, order="F")
-        return _answer(self._masks[shape], ())
+        """Return the kept outline, in the memory order that is written fastest."""
+        if study.case_id not in self._kept:
+            self._kept[study.case_id] = np.asfortranarray(self.engine().initial(study).label)
+        return _answer(self._kept[study.case_id], ())
 
 
 class WholeVolumeTask(SegmentationTask):

@@ -1,0 +1,34 @@
+"""Keep memory and garbage collection from making a reader wait.
+
+A mask of 448x448x80 has 16 MB. Left alone, glibc gives blocks of that size back to the system and
+asks for them again at each request, page by page, which takes 20 to 40 ms of a click; and Python
+looks through all that the libraries loaded for garbage now and then, which takes 200 ms.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import platform
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of settings in glibc's malloc.h
+
+KEPT_BYTES = 256 << 20
+"""This much freed memory at most stays with the process."""
+
+BLOCK_BYTES = 64 << 20
+"""Blocks up to this size are reused: a mask, and the answer that holds it."""
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library reuse the memory of masks; return False where it is another than glibc."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(_MMAP_THRESHOLD, BLOCK_BYTES) and mallopt(_TRIM_THRESHOLD, KEPT_BYTES))
+
+
+def keep_what_is_loaded() -> None:
+    """Leave what exists now out of all later garbage collections."""
+    gc.collect()
+    gc.freeze()
