@@ -8,14 +8,16 @@ import typer
 
 from clickseg.clicks import ClickError
 from clickseg.commands import train
+from clickseg.commands.evaluate import evaluate
 from clickseg.commands.phantom import phantom
 from clickseg.commands.picture import picture
 from clickseg.commands.segment import correct, segment
 from clickseg.config import ConfigError
+from clickseg.evaluation.methods import MethodError
 from clickseg.modelfile import ModelError
 from clickseg.volume import ImageError
 
-EXPECTED = (ClickError, ConfigError, ImageError, ModelError)
+EXPECTED = (ClickError, ConfigError, ImageError, MethodError, ModelError)
 """What a user can mend: told in one sentence, without a traceback."""
 
 app = typer.Typer(
@@ -26,6 +28,7 @@ app = typer.Typer(
 app.command("phantom")(phantom)
 app.command("segment")(segment)
 app.command("correct")(correct)
+app.command("evaluate")(evaluate)
 app.command("picture")(picture)
 app.add_typer(train.app, name="train")
 

@@ -11,6 +11,9 @@ from scipy.spatial.distance import pdist
 
 from clickseg.geometry import voxel_ml
 
+HARM = 0.005
+"""A click after which Dice falls by more than this did harm."""
+
 
 def dice(pred: NDArray[Any], label: NDArray[Any]) -> float:
     """Return the Dice coefficient of two masks of one shape; 1 where both are empty."""

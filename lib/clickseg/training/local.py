@@ -20,7 +20,7 @@ from clickseg.correction.local import LocalCorrection, make_pass, network_input,
 from clickseg.cuts import Box
 from clickseg.geometry import Grid
 from clickseg.guidance import draw_clicks
-from clickseg.metrics import dice
+from clickseg.metrics import HARM, dice
 from clickseg.mistakes import mistaken
 from clickseg.reader import Robot, next_click
 from clickseg.study import Study
@@ -33,9 +33,6 @@ ROBOTS: tuple[Robot, ...] = ("center", "center", "jitter", "border")
 
 NEEDLESS = 0.08
 """Share of items whose first click is on a place that is right already: nothing should change."""
-
-HARM = 0.005
-"""A click after which Dice falls by more than this did harm."""
 
 TURNING_ROOM = 24, 24, 4
 """How much more than the patch is cut out, so that it can be turned, in voxels."""

@@ -1,0 +1,110 @@
+"""``clickseg evaluate``: methods on labeled studies, before a simulated reader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import numpy as np
+import typer
+
+from clickseg.atomic import replacing
+from clickseg.clicks import Click
+from clickseg.drawing import Outlines, draw_picture
+from clickseg.evaluation.methods import parse_method
+from clickseg.evaluation.plots import plot_curves, plot_volumes
+from clickseg.evaluation.run import NOTHING, OWN, Job, Plan, Sequences, run_jobs
+from clickseg.evaluation.summary import summarize
+from clickseg.evaluation.table import as_markdown
+from clickseg.models import load_initial
+from clickseg.reader import Robot
+from clickseg.study import Case, find_cases, read_case_label, read_study
+from clickseg.volume import ImageError, read_label
+
+Result = dict[str, Any]
+
+
+def evaluate(
+    studies: Annotated[Path, typer.Option(help="Folder of studies with labels/final.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; a run that stopped goes on.")],
+    models: Annotated[
+        str, typer.Option(help="NAME or NAME=FOLDER of its weights; several with commas.")
+    ] = "ours",
+    labels: Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")] = None,
+    clicks: Annotated[int, typer.Option(help="Clicks a study, at most.", min=0)] = 10,
+    robot: Annotated[str, typer.Option(help="How to click: center, jitter or border.")] = "center",
+    seed: Annotated[int, typer.Option(help="Of the simulated reader.", min=0)] = 0,
+    start: Annotated[
+        str,
+        typer.Option(help="Start masks: own, nothing, or a folder whose initial model makes them."),
+    ] = OWN,
+    sequences: Annotated[str, typer.Option(help="What is there: both, t1ce or t2.")] = "both",
+    jobs: Annotated[int, typer.Option(help="Studies at once, one thread each.", min=1)] = 1,
+) -> None:
+    """Let a simulated reader click on each study; write results, a summary and plots."""
+    _check("robot", robot, ("center", "jitter", "border"))
+    _check("sequences", sequences, ("both", "t1ce", "t2"))
+    if start not in (OWN, NOTHING):
+        load_initial(Path(start))  # told at once if it is not there
+    methods = [parse_method(text) for text in models.split(",")]
+    cases = _labeled(studies, labels)
+    plan = Plan(clicks, cast(Robot, robot), seed, start, cast(Sequences, sequences))
+    work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
+    results = run_jobs(work, jobs)
+    summary = summarize(results, clicks)
+    _write(out / "results.json", json.dumps(results, indent=1))
+    _write(out / "summary.json", json.dumps(summary, indent=1))
+    table = as_markdown(summary)
+    _write(out / "summary.md", table)
+    plot_curves(results, clicks, out / "dice.png")
+    plot_volumes(results, out / "volumes.png")
+    for name, _ in methods:
+        _draw_examples([r for r in results if r["method"] == name], cases, out)
+    typer.echo(table)
+
+
+def _labeled(studies: Path, labels: Path | None) -> list[Case]:
+    cases = [case for case in find_cases(studies, labels) if case.label is not None]
+    if not cases:
+        raise ImageError(f"studies with labels were wanted, {studies} has none")
+    return cases
+
+
+def _check(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise typer.BadParameter(f"--{option} is one of {', '.join(known)}, got {value!r}")
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _draw_examples(results: Sequence[Result], cases: Sequence[Case], out: Path) -> None:
+    """Draw the study that ends worst, the one in the middle and the best, of those with clicks."""
+    clicked = [result for result in results if result["clicks"] and result["label_ml"] > 0]
+    order = sorted(clicked, key=lambda result: float(result["scores"][-1]["dice"]))
+    by_id = {case.case_id: case for case in cases}
+    for number, rank in ((0, "worst"), (len(order) // 2, "median"), (-1, "best")):
+        if order:
+            result = order[number]
+            path = out / "pictures" / f"{result['method']}-{rank}.png"
+            _draw(result, by_id[result["study"]], out, path)
+
+
+def _draw(result: Result, case: Case, out: Path, path: Path) -> None:
+    study = read_study(case.t1ce, case.t2)
+    masks = [
+        np.asarray(study.grid.to_canonical(read_label(file).array))
+        for file in (
+            out / "masks" / result["method"] / f"{case.case_id}-{when}.nii.gz"
+            for when in ("start", "last")
+        )
+    ]
+    clicks = tuple(
+        Click(tuple(click["point_ras"]), click["is_foreground"]) for click in result["clicks"]
+    )
+    outlines = Outlines(masks[0], masks[1], read_case_label(case, study.grid))
+    draw_picture(path, study, outlines, clicks)

@@ -1,0 +1,112 @@
+"""One reader, one study, one method: the mask after each click, scored."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clickseg.clicks import Click, Clicks
+from clickseg.evaluation.methods import COMMON_RADIUS_MM, Method
+from clickseg.evaluation.scores import Scores, score
+from clickseg.geometry import Grid
+from clickseg.reader import Robot, next_click
+from clickseg.study import Study
+
+Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What came of one study.
+
+    Attributes:
+        scores: of the start mask and after each click.
+        clicks: ``{"point_ras": [x, y, z], "is_foreground": bool}`` each; fewer than wanted if
+            nothing was wrong any more.
+        changed_outside: by each click, voxels farther from it than the radius that changed.
+        disobeyed: how many clicks some answer at or after them disobeyed.
+        click_ms: time of each answer.
+    """
+
+    scores: tuple[Scores, ...]
+    clicks: tuple[dict[str, Any], ...]
+    changed_outside: tuple[int, ...]
+    disobeyed: int
+    click_ms: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def read(
+    method: Method,
+    study: Study,
+    label: Mask,
+    start: Mask | None,
+    clicks: int,
+    robot: Robot = "center",
+    seed: int = 0,
+) -> tuple[Reading, Mask, Mask]:
+    """Let the simulated reader click, and score each answer.
+
+    Args:
+        method: answers.
+        study: the images.
+        label: reference, canonical ``(I, J, K)``.
+        start: the mask before the first click; None is the method's own.
+        clicks: how many at most; the reader stops where nothing is wrong.
+        robot: how the reader clicks.
+        seed: of the reader.
+
+    Returns:
+        The reading, the start mask and the last mask.
+    """
+    grid, rng = study.grid.canonical, np.random.default_rng([seed, *study.case_id.encode()])
+    session = method.open(study, start)
+    mask = first = method.initial(study) if start is None else start
+    made: Clicks = ()
+    scores, outside, times_ms = [score(mask, label, grid)], [], []
+    disobeyed: set[int] = set()
+    for _ in range(clicks):
+        click = _next(label, mask, made, grid, robot, rng)
+        if click is None:
+            break
+        made = (*made, click)
+        started_s = time.perf_counter()
+        answer = session.answer(made)
+        times_ms.append(1000 * (time.perf_counter() - started_s))
+        radius_mm = answer.radius_mm or COMMON_RADIUS_MM
+        outside.append(_changed_outside(mask, answer.mask, click, grid, radius_mm))
+        disobeyed |= {
+            number
+            for number, known in enumerate(made)
+            if bool(answer.mask[known.voxel(grid)]) != known.is_foreground
+        }
+        mask = answer.mask
+        scores.append(score(mask, label, grid))
+    points = tuple(
+        {"point_ras": list(click.point_ras), "is_foreground": click.is_foreground} for click in made
+    )
+    reading = Reading(tuple(scores), points, tuple(outside), len(disobeyed), tuple(times_ms))
+    return reading, first, mask
+
+
+def _next(
+    label: Mask, mask: Mask, made: Clicks, grid: Grid, robot: Robot, rng: np.random.Generator
+) -> Click | None:
+    clicked = [click.voxel(grid) for click in made]
+    found = next_click(label, mask, grid.spacing_mm.tolist(), clicked, robot, rng)
+    return None if found is None else Click.at(found[0], found[1], grid)
+
+
+def _changed_outside(before: Mask, after: Mask, click: Click, grid: Grid, radius_mm: float) -> int:
+    """Return how many voxels changed whose centers lie farther than the radius from a click."""
+    changed = np.argwhere(before != after)
+    offsets = changed - np.array(click.voxel(grid))
+    distance_mm = np.linalg.norm(offsets @ grid.affine[:3, :3].T, axis=1)
+    return int(np.count_nonzero(distance_mm > radius_mm + 1e-6))

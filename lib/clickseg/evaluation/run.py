@@ -1,0 +1,152 @@
+"""All studies and methods: in parallel, one file a study, so that a run that stopped goes on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from clickseg.atomic import replacing
+from clickseg.evaluation.methods import Method, build_method
+from clickseg.evaluation.reading import read
+from clickseg.models import load_initial
+from clickseg.reader import Robot
+from clickseg.study import Case, Study, read_case_label, read_study
+from clickseg.volume import Volume, write_volume
+
+Sequences = Literal["both", "t1ce", "t2"]
+Mask = NDArray[np.uint8]
+
+OWN, NOTHING = "own", "nothing"
+"""Starts that are no folder: the method's own initial mask, and an empty one."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all studies of a run have in common.
+
+    ``start`` is ``own``, ``nothing``, or a folder whose initial model makes the start masks.
+    """
+
+    clicks: int
+    robot: Robot
+    seed: int
+    start: str
+    sequences: Sequences
+
+
+@dataclass(frozen=True)
+class Job:
+    """One study for one method."""
+
+    case: Case
+    name: str
+    folder: Path
+    plan: Plan
+    out: Path
+
+    @property
+    def path(self) -> Path:
+        """Return where its result goes."""
+        return self.out / "studies" / self.name / f"{self.case.case_id}.json"
+
+
+def run_jobs(jobs: Sequence[Job], processes: int) -> list[dict[str, Any]]:
+    """Do what is not done yet, and return the results of all jobs in their order."""
+    if processes == 1:
+        return [do(job) for job in tqdm(jobs, desc="evaluating", unit="study")]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _use_one_thread) as pool:
+        futures = {pool.submit(do, job): number for number, job in enumerate(jobs)}
+        done = tqdm(as_completed(futures), desc="evaluating", unit="study", total=len(jobs))
+        results = {futures[future]: future.result() for future in done}
+    return [results[number] for number in range(len(jobs))]
+
+
+def do(job: Job) -> dict[str, Any]:
+    """Evaluate one study; an earlier result of the same plan and weights is taken as it is.
+
+    Raises:
+        ImageError: if the study cannot be read or has no label.
+    """
+    method = _method(job.name, job.folder)
+    settings = asdict(job.plan) | {"version": method.version}
+    kept = _kept(job.path)
+    if kept is not None and kept["settings"] == settings:
+        return kept
+    study = read_study(job.case.t1ce, job.case.t2)
+    label = read_case_label(job.case, study.grid)
+    study = leave_out(study, job.plan.sequences)
+    start = start_mask(study, job.plan.start)
+    reading, first, last = read(
+        method, study, label, start, job.plan.clicks, job.plan.robot, job.plan.seed
+    )
+    masks = job.out / "masks" / job.name
+    for mask, when in ((first, "start"), (last, "last")):
+        path = masks / f"{job.case.case_id}-{when}.nii.gz"
+        write_volume(path, Volume(study.grid.to_stored(mask), study.grid))
+    result = {
+        "study": job.case.case_id,
+        "method": job.name,
+        "label_ml": round(float(np.count_nonzero(label)) * study.grid.canonical.voxel_ml, 4),
+        "settings": settings,
+        **reading.as_dict(),
+    }
+    with replacing(job.path) as part:
+        part.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return result
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return kept
+
+
+def leave_out(study: Study, sequences: Sequences) -> Study:
+    """Return the study as if one sequence was not there."""
+    if sequences == "both":
+        return study
+    image = study.image.copy()
+    image[1 if sequences == "t1ce" else 0] = 0
+    return replace(study, image=image, t2_path=None if sequences == "t1ce" else study.t2_path)
+
+
+def start_mask(study: Study, start: str) -> Mask | None:
+    """Return the mask that all methods start from, or None where each has its own.
+
+    Raises:
+        ModelError: if a folder without an initial model was named.
+    """
+    if start == OWN:
+        return None
+    if start == NOTHING:
+        return np.zeros(study.grid.canonical.shape, dtype=np.uint8)
+    if start not in _INITIALS:
+        _INITIALS[start], _ = load_initial(Path(start))
+    return np.asarray(_INITIALS[start](study).mask)
+
+
+_METHODS: dict[tuple[str, Path], Method] = {}
+_INITIALS: dict[str, Any] = {}
+"""What a process has loaded: many studies share it."""
+
+
+def _method(name: str, folder: Path) -> Method:
+    if (name, folder) not in _METHODS:
+        _METHODS[name, folder] = build_method(name, folder)
+    return _METHODS[name, folder]
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,160 @@
+"""From the readings of all studies to one table: means, worst decile, clicks needed, harm, p."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import wilcoxon
+
+from clickseg.evaluation.curves import area, clicks_to_reach, harmful, iterative_iou_error
+
+REACH = (0.85, 0.90, 0.95)
+OURS = "ours"
+COMPARED = (0, 1, 3, 5, 10)
+"""After so many clicks methods are compared."""
+
+Result = dict[str, Any]
+
+
+def summarize(results: Sequence[Result], clicks: int) -> dict[str, Any]:
+    """Sum up results of one plan, all methods on the same studies.
+
+    Dice and what follows from it are over studies with a tumor; false positives over those without.
+    A study whose reader found nothing wrong any more keeps its last score. A Dice that was never
+    reached counts as ``clicks`` clicks in ``noc``, and one failure in ``nof``.
+    """
+    by_method: dict[str, list[Result]] = {}
+    for result in results:
+        by_method.setdefault(result["method"], []).append(result)
+    methods = {name: _summarize(items, clicks) for name, items in by_method.items()}
+    if OURS in by_method:
+        for name, items in by_method.items():
+            if name != OURS:
+                methods[name]["p_against_ours"] = compare(by_method[OURS], items, clicks)
+    studies = len({result["study"] for result in results})
+    return {"studies": studies, "clicks": clicks, "methods": methods}
+
+
+def curve(result: Result, key: str, clicks: int) -> list[float]:
+    """Return a score after 0, 1, ... clicks; after the last click it stays."""
+    values = [float(scores[key]) for scores in result["scores"]]
+    return values + [values[-1]] * (clicks + 1 - len(values))
+
+
+def compare(ours: Sequence[Result], other: Sequence[Result], clicks: int) -> dict[str, Any]:
+    """Return two-sided p of paired Wilcoxon tests: Dice after some clicks, and clicks to 0.95."""
+    pairs = _paired(ours, other)
+    p: dict[str, Any] = {}
+    for count in (n for n in COMPARED if n <= clicks):
+        mine, theirs = (
+            [curve(pair[side], "dice", clicks)[count] for pair in pairs] for side in (0, 1)
+        )
+        p[f"dice_after_{count}"] = _wilcoxon(mine, theirs)
+    needed = [
+        [_noc(curve(pair[side], "dice", clicks), REACH[-1], clicks) for pair in pairs]
+        for side in (0, 1)
+    ]
+    return p | {f"noc_{REACH[-1]:.2f}": _wilcoxon(*needed)}
+
+
+def _summarize(results: Sequence[Result], clicks: int) -> dict[str, Any]:
+    with_tumor = [result for result in results if result["label_ml"] > 0]
+    without = [result for result in results if result["label_ml"] == 0]
+    summary: dict[str, Any] = {"tumor_studies": len(with_tumor)}
+    if with_tumor:
+        summary |= _of_tumors(with_tumor, clicks)
+    if without:
+        found = [result["scores"][0]["volume_error_ml"] for result in without]
+        summary["tumor_free"] = {
+            "studies": len(without),
+            "with_false_positive": int(np.count_nonzero(found)),
+            "false_positive_ml": _rounded(float(np.mean(found))),
+        }
+    return summary
+
+
+def _of_tumors(results: Sequence[Result], clicks: int) -> dict[str, Any]:
+    dices = np.array([curve(result, "dice", clicks) for result in results])
+    ious = [curve(result, "iou", clicks) for result in results]
+    worst = np.sort(dices, axis=0)[: max(1, math.ceil(len(dices) / 10))]
+    made = sum(len(result["clicks"]) for result in results)
+    harm = sum(harmful([scores["dice"] for scores in result["scores"]]) for result in results)
+    return {
+        "dice": _means(dices),
+        "worst_decile": _means(worst),
+        "noc": {
+            f"{wanted:.2f}": _rounded(float(np.mean([_noc(row, wanted, clicks) for row in dices])))
+            for wanted in REACH
+        },
+        "nof": {
+            f"{wanted:.2f}": sum(clicks_to_reach(row, wanted) is None for row in dices)
+            for wanted in REACH
+        },
+        "auc": _rounded(float(np.mean([area(row) for row in dices]))),
+        "iterative_iou_error": _rounded(float(np.mean([iterative_iou_error(row) for row in ious]))),
+        "harm_rate": _rounded(harm / made) if made else 0.0,
+        "changed_outside": sum(sum(result["changed_outside"]) for result in results),
+        "disobeyed": sum(result["disobeyed"] for result in results),
+        "click_ms": _median([ms for result in results for ms in result["click_ms"]]),
+        **{
+            key: [_mean_of(results, key, n, clicks) for n in (0, clicks)]
+            for key in ("hd95_mm", "surface_dice", "precision", "recall")
+        },
+        **{
+            key: [_mean_of(results, key, n, clicks, absolute=True) for n in (0, clicks)]
+            for key in ("volume_error_ml", "volume_error_share", "diameter_error_mm")
+        },
+    }
+
+
+def _mean_of(
+    results: Sequence[Result], key: str, count: int, clicks: int, absolute: bool = False
+) -> float | None:
+    """Return the mean of a score after so many clicks, where it has a meaning."""
+    values = []
+    for result in results:
+        scores = result["scores"]
+        value = scores[min(count, clicks, len(scores) - 1)][key]
+        if value is not None and math.isfinite(value):
+            values.append(abs(value) if absolute else value)
+    return _rounded(float(np.mean(values))) if values else None
+
+
+def _noc(dice: Sequence[float] | NDArray[np.float64], wanted: float, clicks: int) -> int:
+    reached = clicks_to_reach(dice, wanted)  # type: ignore[arg-type]
+    return clicks if reached is None else reached
+
+
+def _paired(ours: Sequence[Result], other: Sequence[Result]) -> list[tuple[Result, Result]]:
+    theirs = {result["study"]: result for result in other}
+    return [
+        (result, theirs[result["study"]])
+        for result in ours
+        if result["study"] in theirs and result["label_ml"] > 0
+    ]
+
+
+def _wilcoxon(mine: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Return p; 1 where all pairs are equal, None without pairs."""
+    differences = np.asarray(mine, dtype=float) - np.asarray(theirs, dtype=float)
+    if not len(differences):
+        return None
+    if not differences.any():
+        return 1.0
+    return float(f"{wilcoxon(differences).pvalue:.3g}")
+
+
+def _means(rows: NDArray[np.float64]) -> list[float]:
+    return [_rounded(float(value)) for value in rows.mean(axis=0)]
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return _rounded(float(np.median(values))) if values else None
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4)

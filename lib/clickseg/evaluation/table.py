@@ -1,0 +1,61 @@
+"""The summary as a table in Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHOWN = (0, 1, 3, 5, 10)
+"""Columns of Dice: after so many clicks."""
+
+
+def as_markdown(summary: dict[str, Any], caption: str = "") -> str:
+    """Return a caption, one row a method, and p against ours."""
+    counts = [n for n in SHOWN if n <= summary["clicks"]]
+    heads = ["method", *(f"Dice {n}" for n in counts), f"worst 10 %, {counts[-1]}"]
+    heads += ["NoC 0.85", "NoC 0.90", "NoC 0.95", "never 0.95", "AUC", "harm", "outside"]
+    heads += ["disobeyed", "ms"]
+    lines = [caption, ""] if caption else []
+    lines += [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+    for name, values in summary["methods"].items():
+        if "dice" not in values:
+            continue
+        cells = [name, *(f"{values['dice'][n]:.3f}" for n in counts)]
+        cells += [f"{values['worst_decile'][counts[-1]]:.3f}"]
+        cells += [f"{values['noc'][key]:.2f}" for key in ("0.85", "0.90", "0.95")]
+        cells += [str(values["nof"]["0.95"]), f"{values['auc']:.3f}", f"{values['harm_rate']:.3f}"]
+        cells += [str(values["changed_outside"]), str(values["disobeyed"])]
+        cells += ["" if values["click_ms"] is None else f"{values['click_ms']:.0f}"]
+        lines.append(_row(cells))
+    return "\n".join([*lines, *_p_values(summary), *_tumor_free(summary)]) + "\n"
+
+
+def _p_values(summary: dict[str, Any]) -> list[str]:
+    rows = [
+        (name, values["p_against_ours"])
+        for name, values in summary["methods"].items()
+        if "p_against_ours" in values
+    ]
+    if not rows:
+        return []
+    heads = [key.replace("_", " ") for key in rows[0][1]]
+    lines = ["", "Paired Wilcoxon test against ours, two-sided p:", ""]
+    lines += [_row(["method", *heads]), _row(["---", *["---:"] * len(heads)])]
+    return lines + [
+        _row([name, *("" if p is None else f"{p:.2g}" for p in values.values())])
+        for name, values in rows
+    ]
+
+
+def _tumor_free(summary: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{name}: {values['tumor_free']['with_false_positive']} of "
+        f"{values['tumor_free']['studies']} studies without tumor get an outline, "
+        f"{values['tumor_free']['false_positive_ml']:.2f} ml on average."
+        for name, values in summary["methods"].items()
+        if "tumor_free" in values
+    ]
+    return ["", *lines] if lines else []
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

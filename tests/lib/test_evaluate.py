@@ -1,0 +1,142 @@
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from clickseg.cli import app
+from clickseg.evaluation import methods
+from clickseg.evaluation.methods import Answer, MethodError, parse_method
+from clickseg.geometry import Grid
+from clickseg.volume import Volume, write_volume
+
+SHAPE = (41, 37, 13)
+GRID = Grid(SHAPE, np.array([[-0.5, 0, 0, 7], [0, 0.5, 0, 3], [0, 0, 1.5, 11], [0, 0, 0, 1]]))
+
+
+class Painter:
+    """Sets the 3x3x3 voxels around each click; starts from nothing."""
+
+    version = "1"
+    opened = 0
+    stray = False
+
+    def initial(self, study):
+        return np.zeros(study.grid.canonical.shape, np.uint8)
+
+    def open(self, study, start):
+        Painter.opened += 1
+        return _Painting(study, self.initial(study) if start is None else start, self.stray)
+
+
+class _Painting:
+    def __init__(self, study, start, stray):
+        self.study, self.start, self.stray = study, start, stray
+
+    def answer(self, clicks):
+        mask = self.start.copy()
+        for click in clicks:
+            i, j, k = click.voxel(self.study.grid.canonical)
+            near = tuple(slice(max(0, n - 1), n + 2) for n in (i, j, k))
+            mask[near] = click.is_foreground
+        if self.stray:
+            mask[-1, -1, -1] = 1  # far away
+            mask[clicks[0].voxel(self.study.grid.canonical)] = 1 - clicks[0].is_foreground
+        return Answer(mask, 5.0)
+
+
+@pytest.fixture(autouse=True)
+def painter(monkeypatch):
+    monkeypatch.setitem(methods.BUILDERS, "ours", lambda _: Painter())
+    Painter.opened = 0
+
+
+@pytest.fixture
+def studies(tmp_path):
+    rng = np.random.default_rng(0)
+    for number, center in enumerate([(15, 17, 5), (22, 11, 7), None], start=1):
+        label = np.zeros(SHAPE, np.uint8)
+        if center is not None:
+            label[tuple(slice(c - 2, c + 3) for c in center)] = 1
+        image = rng.normal(100, 20, SHAPE).astype(np.float32)
+        name = f"case-{number}.nii.gz"
+        write_volume(tmp_path / "studies" / name, Volume(image, GRID))
+        write_volume(tmp_path / "studies" / "t2" / name, Volume(image, GRID))
+        write_volume(tmp_path / "studies" / "labels" / "final" / name, Volume(label, GRID))
+    return tmp_path / "studies"
+
+
+def evaluate(studies, out, *more):
+    arguments = ["evaluate", "--studies", str(studies), "--out", str(out), "--clicks", "4", *more]
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_every_file_is_written_and_says_the_same(studies, tmp_path):
+    out = tmp_path / "out"
+    assert evaluate(studies, out).exit_code == 0
+    summary = json.loads((out / "summary.json").read_text())
+    ours = summary["methods"]["ours"]
+    assert summary["studies"] == 3
+    assert ours["tumor_studies"] == 2
+    assert ours["dice"][0] == 0
+    assert ours["dice"] == sorted(ours["dice"])
+    assert ours["changed_outside"] == ours["disobeyed"] == 0
+    assert ours["tumor_free"] == {"studies": 1, "with_false_positive": 0, "false_positive_ml": 0}
+    results = json.loads((out / "results.json").read_text())
+    assert [len(result["scores"]) for result in results] == [5, 5, 1]
+    assert f"{ours['dice'][1]:.3f}" in (out / "summary.md").read_text()
+    for name in (
+        "dice.png",
+        "volumes.png",
+        "pictures/ours-worst.png",
+        "masks/ours/case-1-last.nii.gz",
+    ):
+        assert (out / name).stat().st_size > 100
+
+
+def test_a_second_run_does_nothing_again_but_what_is_missing_or_asked_otherwise(studies, tmp_path):
+    out = tmp_path / "out"
+    evaluate(studies, out)
+    assert Painter.opened == 3
+    (out / "studies" / "ours" / "case-2.json").unlink()
+    first = (out / "summary.json").read_text()
+    evaluate(studies, out)
+    assert Painter.opened == 4
+    again = json.loads((out / "summary.json").read_text())
+    assert again["methods"]["ours"]["dice"] == json.loads(first)["methods"]["ours"]["dice"]
+    evaluate(studies, out, "--seed", "1", "--robot", "jitter")
+    assert Painter.opened == 7
+
+
+def test_what_a_method_breaks_is_found(studies, tmp_path, monkeypatch):
+    monkeypatch.setattr(Painter, "stray", True)
+    evaluate(studies, tmp_path / "out")
+    ours = json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]["ours"]
+    assert ours["changed_outside"] == 2  # the far voxel of each study, once
+    assert ours["disobeyed"] == 2
+
+
+def test_starting_from_nothing_and_without_a_sequence(studies, tmp_path):
+    run = evaluate(studies, tmp_path / "out", "--start", "nothing", "--sequences", "t2")
+    assert run.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--robot", "fast"], "--robot is one of"),
+        (["--sequences", "flair"], "--sequences is one of"),
+    ],
+)
+def test_a_wrong_option_is_told(studies, tmp_path, arguments, said):
+    run = evaluate(studies, tmp_path / "out", *arguments)
+    assert run.exit_code == 2
+    assert said in " ".join(run.output.replace("│", " ").split())
+
+
+def test_methods_are_named_with_their_folder():
+    assert parse_method("published=some/where")[1].as_posix() == "some/where"
+    with pytest.raises(MethodError, match="there are: ours"):
+        parse_method("best")
+    with pytest.raises(MethodError, match="published=FOLDER"):
+        parse_method("published")

@@ -1,0 +1,97 @@
+import pytest
+
+from clickseg.evaluation.summary import summarize
+from clickseg.evaluation.table import as_markdown
+
+
+def a_result(study, method, dice, label_ml=1.0, **changes):
+    scores = [
+        {
+            "dice": value,
+            "iou": value / (2 - value),
+            "precision": 1.0,
+            "recall": None,
+            "hd95_mm": 2.0,
+            "surface_dice": 0.5,
+            "volume_error_ml": -0.5,
+            "volume_error_share": -0.25,
+            "diameter_error_mm": 1.0,
+        }
+        for value in dice
+    ]
+    result = {
+        "study": study,
+        "method": method,
+        "label_ml": label_ml,
+        "scores": scores,
+        "clicks": [{}] * (len(dice) - 1),
+        "changed_outside": [0] * (len(dice) - 1),
+        "disobeyed": 0,
+        "click_ms": [10.0] * (len(dice) - 1),
+    }
+    return result | changes
+
+
+RESULTS = [
+    a_result("a", "ours", [0.6, 0.9, 0.96]),
+    a_result("b", "ours", [0.8, 0.79]),  # nothing wrong that could be clicked: the last stays
+    a_result("a", "other", [0.6, 0.5, 0.4], changed_outside=[0, 7], disobeyed=1),
+    a_result("b", "other", [0.8, 0.86, 0.86]),
+]
+
+
+def test_means_are_over_studies():
+    ours = summarize(RESULTS, 2)["methods"]["ours"]
+    assert ours["dice"] == [0.7, 0.845, 0.875]
+    assert ours["worst_decile"] == [0.6, 0.79, 0.79]
+    assert ours["noc"] == {"0.85": 1.5, "0.90": 1.5, "0.95": 2.0}
+    assert ours["nof"] == {"0.85": 1, "0.90": 1, "0.95": 1}
+    assert ours["harm_rate"] == pytest.approx(1 / 3, abs=1e-4)  # one of three clicks
+    assert ours["auc"] == pytest.approx(((0.75 + 0.93) / 2 + (0.795 + 0.79) / 2) / 2, abs=1e-4)
+    assert ours["volume_error_ml"] == [0.5, 0.5]
+    assert ours["recall"] == [None, None]
+
+
+def test_what_a_method_breaks_is_counted():
+    other = summarize(RESULTS, 2)["methods"]["other"]
+    assert (other["changed_outside"], other["disobeyed"], other["click_ms"]) == (7, 1, 10)
+
+
+def test_methods_are_compared_by_pairs():
+    methods = summarize(RESULTS, 2)["methods"]
+    assert "p_against_ours" not in methods["ours"]
+    p = methods["other"]["p_against_ours"]
+    assert p["dice_after_0"] == 1  # equal pairs
+    assert p["dice_after_1"] == 1  # one better, one worse by another amount: the exact test
+    assert set(p) == {"dice_after_0", "dice_after_1", "noc_0.95"}
+
+
+def test_the_test_sees_a_difference_that_is_always_there():
+    pairs = [
+        a_result(str(n), name, [0.5, 0.8 + gain + n / 100])
+        for n in range(9)
+        for name, gain in (("ours", 0.05), ("other", 0.0))
+    ]
+    p = summarize(pairs, 1)["methods"]["other"]["p_against_ours"]
+    assert p["dice_after_1"] == pytest.approx(2 / 2**9, rel=0.01)
+
+
+def test_studies_without_a_tumor_count_apart():
+    healthy = a_result("c", "ours", [0.0], label_ml=0)
+    healthy["scores"][0]["volume_error_ml"] = 0.3
+    summary = summarize([*RESULTS[:2], healthy, a_result("d", "ours", [1.0], 0)], 2)
+    ours = summary["methods"]["ours"]
+    assert summary["studies"] == 4
+    assert ours["dice"][0] == 0.7
+    assert ours["tumor_free"]["studies"] == 2
+    assert ours["tumor_free"]["with_false_positive"] == 2  # both errors are not 0
+
+
+def test_the_table_has_a_row_a_method():
+    table = as_markdown(summarize(RESULTS, 2), "Two studies.")
+    rows = [line for line in table.splitlines() if line.startswith("| ours")]
+    assert rows == [
+        "| ours | 0.700 | 0.845 | 0.790 | 1.50 | 1.50 | 2.00 | 1 | 0.816 | 0.333 | 0 | 0 | 10 |"
+    ]
+    assert table.startswith("Two studies.")
+    assert "Paired Wilcoxon" in table
