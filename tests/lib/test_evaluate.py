@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from clickseg.baselines.method import Answer
 from clickseg.cli import app
 from clickseg.evaluation import methods
-from clickseg.evaluation.methods import Answer, MethodError, parse_method
+from clickseg.evaluation.methods import MethodError, parse_method
 from clickseg.geometry import Grid
 from clickseg.volume import Volume, write_volume
 
@@ -33,7 +34,7 @@ class _Painting:
     def __init__(self, study, start, stray):
         self.study, self.start, self.stray = study, start, stray
 
-    def answer(self, clicks):
+    def answer(self, clicks, drags_mm):  # noqa: ARG002
         mask = self.start.copy()
         for click in clicks:
             i, j, k = click.voxel(self.study.grid.canonical)

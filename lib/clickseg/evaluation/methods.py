@@ -1,4 +1,4 @@
-"""The methods that can be evaluated: each opens a study and answers clicks.
+"""The methods that can be evaluated, by name.
 
 A method is named on the command line as ``NAME`` or ``NAME=FOLDER``; the folder holds its weights.
 """
@@ -8,52 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from clickseg.baselines.active_contour import ActiveContour
+from clickseg.baselines.flooding import Flooding
+from clickseg.baselines.graph_cut import GraphCut
+from clickseg.baselines.method import Answer, Mask, Method, Session
+from clickseg.baselines.random_walker import RandomWalker
 from clickseg.clicks import Clicks
 from clickseg.engine import Engine
 from clickseg.models import WEIGHTS, Models, load_models
 from clickseg.study import Study
 
-Mask = NDArray[np.uint8]
-
-COMMON_RADIUS_MM = 14.0
-"""For methods that state no radius: farther from a click than this nothing should change."""
-
 
 class MethodError(ValueError):
     """A method is not known, or its weights are not there; the text says what there is."""
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """A canonical mask, and how far from a click it may change (None: the method does not say)."""
-
-    mask: Mask
-    radius_mm: float | None
-
-
-class Session(Protocol):
-    """One study with one start mask, before one reader."""
-
-    def answer(self, clicks: Clicks) -> Answer:
-        """Return the mask after all clicks so far; each call has one click more."""
-
-
-class Method(Protocol):
-    """A way to mend a mask by clicks."""
-
-    version: str
-    """Names the weights."""
-
-    def initial(self, study: Study) -> Mask:
-        """Return its own start mask, canonical; an empty one from a method that makes none."""
-
-    def open(self, study: Study, start: Mask | None) -> Session:
-        """Begin with a study and a start mask; None is its own."""
 
 
 class EngineMethod:
@@ -78,7 +48,7 @@ class _EngineSession:
     study: Study
     start: Mask | None
 
-    def answer(self, clicks: Clicks) -> Answer:
+    def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:  # noqa: ARG002
         answer = self.engine.correct(self.study, clicks, self.start)
         mask = np.asarray(self.study.grid.to_canonical(answer.label))
         return Answer(mask, answer.result["radius_mm"])
@@ -91,8 +61,16 @@ def _by_engine(folder: Path) -> Method:
 BUILDERS: dict[str, Callable[[Path], Method]] = {
     "ours": _by_engine,
     "published": _by_engine,
+    "graph_cut": lambda folder: GraphCut(load_models(folder)),
+    "random_walker": lambda _: RandomWalker(),
+    "flooding": lambda _: Flooding(),
+    "active_contour": lambda _: ActiveContour(),
 }
 """By name: how a method is made of the folder of its weights."""
+
+
+TRAINED = ("published",)
+"""These need weights that do not come with the package."""
 
 
 def parse_method(text: str) -> tuple[str, Path]:
@@ -104,7 +82,7 @@ def parse_method(text: str) -> tuple[str, Path]:
     name, _, folder = text.partition("=")
     if name not in BUILDERS:
         raise MethodError(f"there is no method {name!r}; there are: {', '.join(BUILDERS)}")
-    if not folder and name != "ours":
+    if not folder and name in TRAINED:
         raise MethodError(f"{name} comes without weights; wanted is {name}=FOLDER")
     return name, Path(folder) if folder else WEIGHTS
 

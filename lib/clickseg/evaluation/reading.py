@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clickseg.baselines.method import Method
 from clickseg.clicks import Click, Clicks
-from clickseg.evaluation.methods import COMMON_RADIUS_MM, Method
+from clickseg.drags import drag_mm
 from clickseg.evaluation.scores import Scores, score
 from clickseg.geometry import Grid
 from clickseg.reader import Robot, next_click
 from clickseg.study import Study
 
 Mask = NDArray[np.uint8]
+
+COMMON_RADIUS_MM = 14.0
+"""For methods that state no radius: farther from a click than this nothing should change."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def read(
     session = method.open(study, start)
     mask = first = method.initial(study) if start is None else start
     made: Clicks = ()
+    drags_mm: tuple[float, ...] = ()
     scores, outside, times_ms = [score(mask, label, grid)], [], []
     disobeyed: set[int] = set()
     for _ in range(clicks):
@@ -77,8 +82,10 @@ def read(
         if click is None:
             break
         made = (*made, click)
+        drag = drag_mm(label, mask, grid.spacing_mm.tolist(), click.voxel(grid))
+        drags_mm = (*drags_mm, drag)
         started_s = time.perf_counter()
-        answer = session.answer(made)
+        answer = session.answer(made, drags_mm)
         times_ms.append(1000 * (time.perf_counter() - started_s))
         radius_mm = answer.radius_mm or COMMON_RADIUS_MM
         outside.append(_changed_outside(mask, answer.mask, click, grid, radius_mm))

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from clickseg.atomic import replacing
-from clickseg.evaluation.methods import Method, build_method
+from clickseg.baselines.method import Method
+from clickseg.evaluation.methods import build_method
 from clickseg.evaluation.reading import read
 from clickseg.models import load_initial
 from clickseg.reader import Robot

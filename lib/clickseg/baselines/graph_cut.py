@@ -1,0 +1,164 @@
+"""Graph cut on a network's probabilities, with clicks as seeds that cannot be cut off.
+
+The first half of BIFSeg (Wang 2018, doi 10.1109/TMI.2018.2791721): a voxel costs what the network
+thinks of it, a cut between two costs less where the T1ce has an edge. By SciPy's maximum flow:
+numpymaxflow, which MONAI Label uses for scribbles, cuts off seeds where cuts are dear and returns
+memory that the next call overwrites. Probabilities are those of our initial network; where the
+start mask is another one they follow the distance to its outline instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+from clickseg.baselines.method import Answer, Mask, Session
+from clickseg.baselines.region import Region, region_of
+from clickseg.clicks import Clicks
+from clickseg.initial import Initial
+from clickseg.models import Models
+from clickseg.study import Study
+
+WEIGHT, SIGMA = 2.0, 0.5
+"""What a cut costs between equal voxels, and the difference of T1ce at which it costs less."""
+
+UNITS = 100
+"""Costs are whole numbers of hundredths: the flow is exact in them."""
+
+SURE = 0.95
+"""Probabilities are kept this far from 0 and 1: no voxel but a click is beyond dispute."""
+
+NEVER = 1e4
+"""What it costs to give a seed to the other side: more than all cuts around it."""
+
+CLICK_MM = 1.5
+"""Radius of the seed of a click."""
+
+SOFT_MM = 2.0
+"""Over this distance the probability of a mask without a network goes from sure to sure."""
+
+
+class GraphCut:
+    """Start from our initial outline, or from any mask."""
+
+    def __init__(self, models: Models) -> None:
+        self.version = f"{models.hashes['initial']} weight {WEIGHT:g} sigma {SIGMA:g}"
+        self._initial = models.initial
+
+    def initial(self, study: Study) -> Mask:
+        """Return the initial outline."""
+        return self._initial(study).mask
+
+    def open(self, study: Study, start: Mask | None) -> Session:
+        """Begin with a study and a start mask."""
+        if start is not None:
+            return _Cut(study, start, None)
+        initial = self._initial(study)
+        return _Cut(study, initial.mask, initial)
+
+
+@dataclass
+class _Cut:
+    study: Study
+    start: Mask
+    initial: Initial | None
+
+    def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
+        region = region_of(self.study, self.start, clicks)
+        prob = softened(region, drags_mm) if self.initial is None else self._network(region)
+        mask = self.start.copy()
+        mask[region.where] = cut(region, prob)
+        return Answer(mask, None)
+
+    def _network(self, region: Region) -> NDArray[np.float32]:
+        assert self.initial is not None
+        whole = np.zeros(self.start.shape, dtype=np.float32)
+        whole[self.initial.box] = self.initial.prob
+        inside: NDArray[np.float32] = whole[region.where]
+        return inside
+
+
+def softened(region: Region, drags_mm: tuple[float, ...]) -> NDArray[np.float32]:
+    """Return a probability that is 1/2 at the outline of a mask, and where a click contradicts it.
+
+    A click contradicts it as far as the reader says the error reaches.
+    """
+    before = region.mask > 0
+    prob = np.zeros(before.shape)
+    if before.any():
+        inside_mm, outside_mm = (
+            ndimage.distance_transform_edt(side, sampling=region.spacing_mm)
+            for side in (before, ~before)
+        )
+        prob = np.clip(0.5 + (inside_mm - outside_mm) / (2 * SOFT_MM), 0, 1)
+    for voxel, kind, drag_mm in zip(region.voxels, region.is_foreground, drags_mm, strict=True):
+        prob[region.ball(voxel, drag_mm + CLICK_MM) & (before != kind)] = 0.5
+    return prob.astype(np.float32)
+
+
+def cut(region: Region, prob: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return the foreground of a region; each click, and the ball around it, is on its side."""
+    prob = np.clip(prob, 1 - SURE, SURE)
+    costs = np.stack([-np.log(1 - prob), -np.log(prob)])  # of being background, foreground
+    for kind in (False, True):
+        for voxel in region.voxels[region.is_foreground == kind]:
+            _seed(costs, region.ball(voxel, CLICK_MM), kind)
+    for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
+        _seed(costs, tuple(voxel), bool(kind))  # no ball of the other kind covers a click
+    return _minimum_cut(costs, _edges(region))
+
+
+def _seed(costs: NDArray[Any], where: Any, is_foreground: bool) -> None:
+    costs[(int(is_foreground), *np.index_exp[where])] = 0
+    costs[(int(not is_foreground), *np.index_exp[where])] = NEVER
+
+
+def _edges(region: Region) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]:
+    """Return pairs of neighbors, as flat indices, and what it costs to cut between them."""
+    index = np.arange(region.mask.size).reshape(region.mask.shape)
+    t1ce = region.image[0].astype(np.float64)
+    edges = []
+    for axis, spacing in enumerate(region.spacing_mm):
+        first, second = (
+            np.take(index, range(start, index.shape[axis] - 1 + start), axis).ravel()
+            for start in (0, 1)
+        )
+        difference = t1ce.ravel()[first] - t1ce.ravel()[second]
+        cost = WEIGHT * np.exp(-(difference**2) / (2 * SIGMA**2))
+        edges.append((first, second, cost * region.spacing_mm.min() / spacing))
+    return edges
+
+
+def _minimum_cut(
+    costs: NDArray[Any],
+    edges: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]],
+) -> NDArray[np.bool_]:
+    """Return which voxels stay with the source, which is foreground, after the cheapest cut."""
+    count = costs[0].size
+    source, sink, voxels = count, count + 1, np.arange(count)
+    rows = [np.full(count, source), voxels]
+    columns = [voxels, np.full(count, sink)]
+    values = [costs[0].ravel(), costs[1].ravel()]
+    for first, second, cost in edges:
+        rows += [first, second]
+        columns += [second, first]
+        values += [cost, cost]
+    capacity = csr_array(
+        (
+            np.rint(UNITS * np.concatenate(values)).astype(np.int32),
+            (np.concatenate(rows), np.concatenate(columns)),
+        ),
+        shape=(count + 2, count + 2),
+    )
+    left = capacity - maximum_flow(capacity, source, sink).flow
+    left.data = np.maximum(left.data, 0)
+    left.eliminate_zeros()
+    kept = np.zeros(count + 2, dtype=bool)
+    kept[breadth_first_order(left, source, return_predecessors=False)] = True
+    return kept[:count].reshape(costs[0].shape)

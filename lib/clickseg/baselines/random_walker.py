@@ -1,0 +1,91 @@
+"""Random walker: each voxel goes to the seeds that a walker from it meets first.
+
+Grady 2006, doi 10.1109/TPAMI.2006.233, by scikit-image. Seeds are the clicks, the inside of the
+start mask, and everything far from it, so that what was right stays; a seed that a click
+contradicts is taken away around the click, as far as the reader says the error reaches.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.segmentation import random_walker
+
+from clickseg.baselines.method import Answer, Mask, Session
+from clickseg.baselines.region import Region, region_of
+from clickseg.clicks import Clicks
+from clickseg.study import Study
+
+BETA = 130.0
+"""How much a step across an edge costs: the library's own value."""
+
+INSIDE_MM, OUTSIDE_MM = 1.5, 4.0
+"""The start mask is believed this far inside of its outline, and this far outside."""
+
+CLICK_MM = 1.0
+"""Radius of the seed of a click."""
+
+
+@dataclass(frozen=True)
+class RandomWalker:
+    """Start from any mask; one without a start begins with nothing."""
+
+    version: str = f"beta {BETA:g}"
+
+    def initial(self, study: Study) -> Mask:
+        """Return an empty mask."""
+        return np.zeros(study.grid.canonical.shape, dtype=np.uint8)
+
+    def open(self, study: Study, start: Mask | None) -> Session:
+        """Begin with a study and a start mask."""
+        return _Walk(study, self.initial(study) if start is None else start)
+
+
+@dataclass
+class _Walk:
+    study: Study
+    start: Mask
+    _mask: Mask | None = field(default=None)
+
+    def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
+        region = region_of(self.study, self.start, clicks)
+        mask = self.start.copy()
+        mask[region.where] = walk(region, drags_mm)
+        return Answer(mask, None)
+
+
+def walk(region: Region, drags_mm: tuple[float, ...]) -> NDArray[np.bool_]:
+    """Return the foreground of a region."""
+    labels = seeds(region, drags_mm)
+    if not (labels == 0).any() or len(np.unique(labels[labels > 0])) < 2:
+        return np.where(labels == 1, True, np.where(labels == 2, False, region.mask > 0))
+    image = np.moveaxis(region.image, 0, -1)
+    with warnings.catch_warnings():
+        # Faster solvers are recommended; unknown voxels that no seed reaches are background.
+        warnings.simplefilter("ignore", UserWarning)
+        found = random_walker(
+            image, labels, BETA, mode="cg_j", spacing=region.spacing_mm, channel_axis=-1
+        )
+    return np.asarray(found == 1)
+
+
+def seeds(region: Region, drags_mm: tuple[float, ...]) -> NDArray[np.int32]:
+    """Return 1 where a region is foreground for sure, 2 where background, else 0."""
+    before = region.mask > 0
+    outside_mm = ndimage.distance_transform_edt(~before, sampling=region.spacing_mm)
+    inside_mm = ndimage.distance_transform_edt(before, sampling=region.spacing_mm)
+    if not before.any():
+        outside_mm = np.full(before.shape, np.inf)
+    labels = np.where(inside_mm > INSIDE_MM, 1, np.where(outside_mm > OUTSIDE_MM, 2, 0))
+    for voxel, kind, drag_mm in zip(region.voxels, region.is_foreground, drags_mm, strict=True):
+        contradicted = labels == (2 if kind else 1)
+        labels[contradicted & region.ball(voxel, 1.5 * drag_mm + CLICK_MM)] = 0
+    for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
+        near = region.ball(voxel, CLICK_MM)
+        labels[near & (before != kind)] = 1 if kind else 2
+        labels[tuple(voxel)] = 1 if kind else 2
+    return labels.astype(np.int32)

@@ -1,0 +1,129 @@
+"""Each classical method on a bright ball in gray noise, whose every voxel is known."""
+
+import numpy as np
+import pytest
+
+from clickseg.baselines.active_contour import ActiveContour
+from clickseg.baselines.flooding import Flooding
+from clickseg.baselines.graph_cut import GraphCut
+from clickseg.baselines.random_walker import RandomWalker
+from clickseg.baselines.region import region_of
+from clickseg.clicks import Click
+from clickseg.drags import drag_mm
+from clickseg.geometry import Grid
+from clickseg.initial import Initial
+from clickseg.metrics import dice
+from clickseg.models import Models
+from clickseg.study import Study
+
+SHAPE = (61, 53, 23)
+SPACING_MM = (0.5, 0.5, 1.5)
+CENTER = (28, 25, 11)
+GRID = Grid(SHAPE, np.diag([*SPACING_MM, 1.0]))
+
+
+def ball(center=CENTER, radius_mm=7.0):
+    offsets = (np.indices(SHAPE).T - center) * SPACING_MM
+    return (radius_mm >= np.linalg.norm(offsets, axis=-1).T).astype(np.uint8)
+
+
+TUMOR = ball()
+
+
+@pytest.fixture
+def study():
+    rng = np.random.default_rng(5)
+    image = rng.normal(0, 0.15, (2, *SHAPE)).astype(np.float32)
+    image[0] += 3 * TUMOR
+    image[1] -= TUMOR
+    return Study("ball", image, GRID, None)
+
+
+def graph_cut():
+    prob = (0.6 * TUMOR + 0.2).astype(np.float32)  # says little, but no nonsense
+    everywhere = tuple(slice(0, n) for n in SHAPE)
+    initial = Initial(TUMOR, prob, everywhere, None)
+    return GraphCut(Models(lambda _: initial, None, {"initial": "1"}))
+
+
+METHODS = {
+    "random_walker": RandomWalker,
+    "flooding": Flooding,
+    "active_contour": ActiveContour,
+    "graph_cut": graph_cut,
+}
+
+
+@pytest.fixture(params=METHODS.values(), ids=METHODS.keys())
+def method(request):
+    return request.param()
+
+
+def click(voxel, is_foreground):
+    return Click.at(voxel, is_foreground, GRID)
+
+
+def half():
+    start = TUMOR.copy()
+    start[28:] = 0
+    return start
+
+
+def with_a_leak():
+    return np.maximum(TUMOR, ball((44, 25, 11), 5.0))
+
+
+@pytest.mark.parametrize(
+    ("start", "voxel", "is_foreground"),
+    [(half(), (35, 25, 11), True), (with_a_leak(), (47, 25, 11), False)],
+    ids=["half is missing", "a leak"],
+)
+def test_a_click_mends_an_error_that_the_image_shows(study, method, start, voxel, is_foreground):
+    drag = drag_mm(TUMOR, start, SPACING_MM, voxel)
+    kept = start.copy()
+    answer = method.open(study, start).answer((click(voxel, is_foreground),), (drag,))
+    assert dice(answer.mask, TUMOR) > dice(start, TUMOR) + 0.03
+    assert answer.mask[voxel] == is_foreground
+    assert answer.mask.dtype == np.uint8
+    assert (start == kept).all()
+
+
+def test_every_click_is_obeyed_also_where_both_kinds_are_neighbors(study, method):
+    session = method.open(study, half())
+    clicks, drags = (), ()
+    for voxel, kind in (((35, 25, 11), True), ((36, 25, 11), False), ((20, 25, 11), False)):
+        clicks, drags = (*clicks, click(voxel, kind)), (*drags, 2.0)
+        mask = session.answer(clicks, drags).mask
+        assert [mask[c.voxel(GRID)] for c in clicks] == [c.is_foreground for c in clicks]
+
+
+def test_from_nothing_the_first_click_finds_the_tumor(study, method):
+    empty = np.zeros(SHAPE, np.uint8)
+    drag = drag_mm(TUMOR, empty, SPACING_MM, CENTER)
+    mask = method.open(study, empty).answer((click(CENTER, True),), (drag,)).mask
+    assert dice(mask, TUMOR) > 0.6
+
+
+def test_the_region_counts_from_its_corner(study):
+    region = region_of(study, TUMOR, (click((50, 40, 20), True),), margin_mm=2)
+    assert region.mask.sum() == TUMOR.sum()
+    corner = [side.start for side in region.where]
+    assert (region.voxels[0] + corner).tolist() == [50, 40, 20]
+    assert region.image.shape == (2, *region.mask.shape)
+    near = region.ball(region.voxels[0], 0.6)
+    assert near.sum() == 5  # two neighbors along each of I and J, none along K
+
+
+def test_a_drag_lies_between_the_tight_and_the_enclosing_radius():
+    nothing = np.zeros(SHAPE, np.uint8)
+    assert drag_mm(TUMOR, nothing, SPACING_MM, CENTER) == pytest.approx(7.1, abs=0.3)
+    # At the border of the ball: next to nothing to the border, nearly a diameter to the other side.
+    border = (28 - 13, 25, 11)
+    assert drag_mm(TUMOR, nothing, SPACING_MM, border) == pytest.approx((0.7 + 13.5) / 2, abs=0.4)
+    assert drag_mm(TUMOR, TUMOR, SPACING_MM, CENTER) == 0
+
+
+def test_a_drag_keeps_missed_and_spurious_apart():
+    pred = ball((28 + 26, 25, 11), 6.0)  # touches the tumor, which is missed
+    alone = drag_mm(TUMOR, np.zeros(SHAPE, np.uint8), SPACING_MM, CENTER)
+    assert drag_mm(TUMOR, pred, SPACING_MM, CENTER) == pytest.approx(alone, abs=0.2)
