@@ -131,6 +131,12 @@ def test_a_wrong_argument_is_told_in_one_sentence(tmp_path, arguments, message):
     assert not (tmp_path / "studies").exists()
 
 
+def test_fewer_outlines_than_studies_wanted_are_told(tmp_path, contours):
+    result = run(tmp_path / "out", "--contours", contours, "--count", 3, *GRID)
+    assert result.exit_code == 0
+    assert "3 studies were wanted; there are but 2 outlines" in result.output
+
+
 def test_a_start_beyond_the_outlines_is_refused(tmp_path, contours):
     result = run(tmp_path / "out", "--contours", contours, "--start", 2)
     assert result.exit_code == 2

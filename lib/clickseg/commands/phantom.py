@@ -63,6 +63,8 @@ def phantom(
         raise typer.BadParameter(str(error)) from error
     wanted = [order for order in orders if force or not order.is_complete()]
     console = Console(stderr=True)
+    if count is not None and len(orders) < count:
+        console.print(f"{count} studies were wanted; there are but {len(orders)} outlines")
     volumes = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar, _workers(jobs) as pool:
