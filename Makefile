@@ -59,7 +59,7 @@ SOURCE = --source "A demonstration, not for clinical use: trained on synthetic h
 	$(if $(CONTOURS), around outlines of Vestibular-Schwannoma-SEG (doi 10.7937/TCIA.9YTJ-5Q73\, CC BY 4.0))"
 
 weights: install  ## make studies, train on them, put the weights into the package: about two hours
-	$(BIN)/clickseg phantom $(RUN)/studies --count 64 --seed 1 \
+	$(BIN)/clickseg phantom $(RUN)/studies --count 80 --seed 1 \
 		$(if $(CONTOURS),--contours "$(CONTOURS)" --split training)
 	$(BIN)/clickseg train initial --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN) $(SOURCE)
 	$(BIN)/clickseg train correction --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN) $(SOURCE)

@@ -27,8 +27,8 @@ def a_pass(logit, center, reach_mm, may_change=True):
 def test_one_sure_pass_fills_its_ball_up_to_where_the_start_mask_takes_over():
     mask = fused(np.zeros(SHAPE, np.uint8), [a_pass(9.0, (6, 5, 3), 4.0)])
     # Both logits are clipped to 4, so the pass wins where its trust is above one half:
-    # (1 - d / 4) / (1 - 0.75) > 0.5, that is d < 3.5.
-    expected = distance_mm((6, 5, 3)) < 3.5
+    # (1 - d / 4) / (1 - 0.85) > 0.5, that is d < 3.7.
+    expected = distance_mm((6, 5, 3)) < 3.7
     assert (mask == expected).all()
 
 

@@ -21,7 +21,7 @@ from clickseg.cuts import Slices, hull
 START_LOGIT = 4.0
 """The start mask counts as logits of this size; those of a pass are clipped to it."""
 
-PLATEAU = 0.75
+PLATEAU = 0.85
 """Up to this share of the reach a pass counts fully; from there the start mask takes over."""
 
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)

@@ -19,7 +19,7 @@ from clickseg.study import Study
 
 Mask = NDArray[np.uint8]
 
-COMMON_RADIUS_MM = 14.0
+COMMON_RADIUS_MM = 16.0
 """For methods that state no radius: farther from a click than this nothing should change."""
 
 
