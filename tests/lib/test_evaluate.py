@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from clickseg.evaluation.methods import MethodError, parse_method
 from clickseg.geometry import Grid
 from clickseg.volume import Volume, write_volume
 
+SAMPLE_DATA = Path(__file__).parents[2] / "sample-data"
 SHAPE = (41, 37, 13)
 GRID = Grid(SHAPE, np.array([[-0.5, 0, 0, 7], [0, 0.5, 0, 3], [0, 0, 1.5, 11], [0, 0, 0, 1]]))
 
@@ -141,3 +144,14 @@ def test_methods_are_named_with_their_folder():
         parse_method("best")
     with pytest.raises(MethodError, match="published=FOLDER"):
         parse_method("published")
+
+
+@pytest.mark.slow
+def test_the_weights_of_the_package_mend_real_studies(tmp_path, monkeypatch):
+    """On the labeled studies of sample-data, or of the folder that CLICKSEG_STUDIES names."""
+    monkeypatch.undo()  # the real method
+    studies = Path(os.environ.get("CLICKSEG_STUDIES", SAMPLE_DATA))
+    assert evaluate(studies, tmp_path / "out", "--clicks", "3").exit_code == 0
+    ours = json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]["ours"]
+    assert ours["changed_outside"] == ours["disobeyed"] == 0
+    assert ours["dice"][3] > ours["dice"][1] > ours["dice"][0]
