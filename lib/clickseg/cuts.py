@@ -82,7 +82,7 @@ def _sample(image: Tensor, axes: list[Tensor], mode: str, padding: str) -> Tenso
             if len(index) != near.shape[dim] or not _counts_up(index):
                 near = near.index_select(dim, (index - first).to(image.device))
             picked = near
-        return picked.contiguous()
+        return picked.clone(memory_format=torch.contiguous_format)  # never a view of the image
     scaled = [2 * axis / max(n - 1, 1) - 1 for axis, n in zip(axes, image.shape[1:], strict=True)]
     grid = torch.stack(torch.meshgrid(*scaled, indexing="ij")[::-1], dim=-1)
     return functional.grid_sample(

@@ -1,4 +1,4 @@
-"""How far a reader would drag from a click to say how large the error is (METHOD B)."""
+"""How far a reader would drag from a click to say how large the error is."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ change on disk, and a restart only costs time. One lock lets one request through
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 import weakref
@@ -200,7 +201,7 @@ class Engine:
             "max_axial_diameter_mm": round(diameter_mm, 2),
             "changed_voxels": changed,
             "changed_ml": round(changed * grid.voxel_ml, 4),
-            "radius_mm": round(correction.radius_mm, 3),
+            "radius_mm": math.ceil(correction.radius_mm * 1000) / 1000,  # never less than it is
             "clicks": len(clicks),
             "clicks_obeyed": int(np.count_nonzero(mask[tuple(voxels.T)] == is_foreground)),
             "next_click": _to_stored(correction.uncertain_ijk, study.grid),
@@ -232,7 +233,10 @@ class Engine:
         known, name = self._mask_keys.get(id(start), (None, ""))
         if known is not None and known() is start:
             return name
-        return hashlib.blake2b(np.ascontiguousarray(start).tobytes()).hexdigest()
+        name = hashlib.blake2b(np.ascontiguousarray(start).tobytes()).hexdigest()
+        if not start.flags.writeable:
+            self._mask_keys[id(start)] = (weakref.ref(start), name)
+        return name
 
 
 def _to_stored(voxel_ijk: Voxel | None, grid: Grid) -> list[int] | None:

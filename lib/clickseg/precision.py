@@ -33,7 +33,8 @@ def one_thread() -> Iterator[None]:
     """Run torch on one thread of the CPU: for work too small to share.
 
     On two cores a pass of a click takes two thirds of the time on two threads, but one in ten
-    takes ten times as long, when the system lets both threads share a core.
+    takes ten times as long, when the system lets both threads share a core. The number belongs to
+    the process: whoever calls this holds a lock against other users of torch (``Engine`` does).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -13,7 +13,6 @@ from clickseg.drags import drag_mm
 from clickseg.geometry import Grid
 from clickseg.initial import Initial
 from clickseg.metrics import dice
-from clickseg.models import Models
 from clickseg.study import Study
 
 SHAPE = (61, 53, 23)
@@ -39,11 +38,10 @@ def study():
     return Study("ball", image, GRID, None)
 
 
-def graph_cut():
-    prob = (0.6 * TUMOR + 0.2).astype(np.float32)  # says little, but no nonsense
+def graph_cut(mask=TUMOR):
+    prob = (0.6 * mask + 0.2).astype(np.float32)  # says little, but no nonsense
     everywhere = tuple(slice(0, n) for n in SHAPE)
-    initial = Initial(TUMOR, prob, everywhere, None)
-    return GraphCut(Models(lambda _: initial, None, {"initial": "1"}))
+    return GraphCut(lambda _: Initial(mask, prob, everywhere, None), "1")
 
 
 METHODS = {
@@ -102,6 +100,22 @@ def test_from_nothing_the_first_click_finds_the_tumor(study, method):
     drag = drag_mm(TUMOR, empty, SPACING_MM, CENTER)
     mask = method.open(study, empty).answer((click(CENTER, True),), (drag,)).mask
     assert dice(mask, TUMOR) > 0.6
+
+
+@pytest.mark.parametrize(
+    ("initial", "voxel", "is_foreground"),
+    [
+        (half(), (35, 25, 11), True),
+        (with_a_leak(), (47, 25, 11), False),
+        (TUMOR * 0, CENTER, True),
+    ],
+    ids=["half is missing", "a leak", "all is missing"],
+)
+def test_graph_cut_mends_what_its_own_network_got_wrong(study, initial, voxel, is_foreground):
+    drag = drag_mm(TUMOR, initial, SPACING_MM, voxel)
+    session = graph_cut(initial).open(study, None)
+    mask = session.answer((click(voxel, is_foreground),), (drag,)).mask
+    assert dice(mask, TUMOR) > 0.93
 
 
 def test_the_region_counts_from_its_corner(study):

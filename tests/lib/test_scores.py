@@ -60,13 +60,13 @@ def test_what_has_no_meaning_where_one_is_empty_is_none(pred, label):
     scores = score(pred, label, GRID)
     assert scores.dice == scores.iou == 0
     assert scores.hd95_mm is None
-    assert scores.surface_dice is None
+    assert scores.surface_dice == 0
     assert (scores.precision is None) == (not pred.any())
     assert (scores.recall is None) == (not label.any())
 
 
 def test_two_empty_masks_agree():
     scores = score(LABEL * 0, LABEL * 0, GRID)
-    assert scores.dice == scores.iou == 1
+    assert scores.dice == scores.iou == scores.surface_dice == 1
     assert scores.volume_error_ml == 0
     assert scores.volume_error_share is None

@@ -63,7 +63,8 @@ def test_methods_are_compared_by_pairs():
     p = methods["other"]["p_against_ours"]
     assert p["dice_after_0"] == 1  # equal pairs
     assert p["dice_after_1"] == 1  # one better, one worse by another amount: the exact test
-    assert set(p) == {"dice_after_0", "dice_after_1", "noc_0.95"}
+    assert set(p) == {"pairs", "same_start", "dice_after_0", "dice_after_1", "noc_0.95"}
+    assert (p["pairs"], p["same_start"]) == (2, True)
 
 
 def test_the_test_sees_a_difference_that_is_always_there():

@@ -14,10 +14,11 @@ import platform
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of settings in glibc's malloc.h
 
 KEPT_BYTES = 256 << 20
-"""This much freed memory at most stays with the process."""
+"""This much freed memory at most stays with the process, for each of its heaps."""
 
-BLOCK_BYTES = 64 << 20
-"""Blocks up to this size are reused: a mask, and the answer that holds it."""
+BLOCK_BYTES = 64 << 20, 32 << 20
+"""Blocks up to this size are reused: a mask, and the answer that holds it. glibc before 2.35 takes
+32 MiB at most."""
 
 
 def keep_freed_memory() -> bool:
@@ -25,7 +26,8 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_MMAP_THRESHOLD, BLOCK_BYTES) and mallopt(_TRIM_THRESHOLD, KEPT_BYTES))
+    is_kept = mallopt(_TRIM_THRESHOLD, KEPT_BYTES)
+    return bool(any(mallopt(_MMAP_THRESHOLD, size) for size in BLOCK_BYTES) and is_kept)
 
 
 def keep_what_is_loaded() -> None:

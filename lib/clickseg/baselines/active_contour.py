@@ -1,6 +1,6 @@
 """Active contours: a ball around the click moves to the edges of the T1ce.
 
-The classical baseline of METHOD B as a morphological geodesic active contour (Marquez-Neila 2014,
+A morphological geodesic active contour (Marquez-Neila 2014,
 doi 10.1109/TPAMI.2013.106, by scikit-image), in 3D and within a dynamic disk: it grows from the
 middle of a ball whose radius the reader gave by dragging, and leaves that ball by little.
 """

@@ -1,7 +1,8 @@
 """Flooding: the voxels that hang together with the click and look like it.
 
-The classical baseline of METHOD B, in 3D and within a dynamic disk: the flood of a click stays
-within a ball whose radius the reader gave by dragging. Without that bound it runs along vessels.
+Flood fill (scikit-image) with a tolerance, in 3D and within a dynamic disk: the flood of a click
+stays within a ball whose radius the reader gave by dragging. Without that bound it runs along
+vessels.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ TOLERANCE = 0.8
 """Difference of T1ce to the click, in standard deviations of the tissue of the head."""
 
 WIDER = 1.1
-"""The ball is wider than the drag by this factor (METHOD B)."""
+"""The ball is wider than the drag by this factor: readers do not drag exactly."""
 
 CLICK_MM = 1.0
 """A click sets at least the ball of this radius."""

@@ -9,6 +9,7 @@ start mask is another one they follow the distance to its outline instead.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,6 @@ from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
 from clickseg.clicks import Clicks
 from clickseg.initial import Initial
-from clickseg.models import Models
 from clickseg.study import Study
 
 WEIGHT, SIGMA = 2.0, 0.5
@@ -47,9 +47,9 @@ SOFT_MM = 2.0
 class GraphCut:
     """Start from our initial outline, or from any mask."""
 
-    def __init__(self, models: Models) -> None:
-        self.version = f"{models.hashes['initial']} weight {WEIGHT:g} sigma {SIGMA:g}"
-        self._initial = models.initial
+    def __init__(self, initial: Callable[[Study], Initial], version: str) -> None:
+        self.version = f"{version} weight {WEIGHT:g} sigma {SIGMA:g}"
+        self._initial = initial
 
     def initial(self, study: Study) -> Mask:
         """Return the initial outline."""
@@ -71,7 +71,8 @@ class _Cut:
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
         region = region_of(self.study, self.start, clicks)
-        prob = softened(region, drags_mm) if self.initial is None else self._network(region)
+        prob = softened(region) if self.initial is None else self._network(region)
+        contradict(prob, region, drags_mm)
         mask = self.start.copy()
         mask[region.where] = cut(region, prob)
         return Answer(mask, None)
@@ -80,15 +81,21 @@ class _Cut:
         assert self.initial is not None
         whole = np.zeros(self.start.shape, dtype=np.float32)
         whole[self.initial.box] = self.initial.prob
-        inside: NDArray[np.float32] = whole[region.where]
-        return inside
+        return whole[region.where].copy()
 
 
-def softened(region: Region, drags_mm: tuple[float, ...]) -> NDArray[np.float32]:
-    """Return a probability that is 1/2 at the outline of a mask, and where a click contradicts it.
+def contradict(prob: NDArray[np.float32], region: Region, drags_mm: tuple[float, ...]) -> None:
+    """Set a probability to 1/2, in place, where a click says that the mask is wrong.
 
-    A click contradicts it as far as the reader says the error reaches.
+    As far as the reader says the error reaches: there the image decides.
     """
+    before = region.mask > 0
+    for voxel, kind, drag_mm in zip(region.voxels, region.is_foreground, drags_mm, strict=True):
+        prob[region.ball(voxel, drag_mm + CLICK_MM) & (before != kind)] = 0.5
+
+
+def softened(region: Region) -> NDArray[np.float32]:
+    """Return a probability that is 1/2 at the outline of a mask and grows to 1 inside of it."""
     before = region.mask > 0
     prob = np.zeros(before.shape)
     if before.any():
@@ -97,8 +104,6 @@ def softened(region: Region, drags_mm: tuple[float, ...]) -> NDArray[np.float32]
             for side in (before, ~before)
         )
         prob = np.clip(0.5 + (inside_mm - outside_mm) / (2 * SOFT_MM), 0, 1)
-    for voxel, kind, drag_mm in zip(region.voxels, region.is_foreground, drags_mm, strict=True):
-        prob[region.ball(voxel, drag_mm + CLICK_MM) & (before != kind)] = 0.5
     return prob.astype(np.float32)
 
 

@@ -1,14 +1,15 @@
 """Random walker: each voxel goes to the seeds that a walker from it meets first.
 
-Grady 2006, doi 10.1109/TPAMI.2006.233, by scikit-image. Seeds are the clicks, the inside of the
-start mask, and everything far from it, so that what was right stays; a seed that a click
-contradicts is taken away around the click, as far as the reader says the error reaches.
+Grady 2006, doi 10.1109/TPAMI.2006.233, by scikit-image. With clicks alone as seeds a right outline
+would be lost at the first one. So seeds are the clicks, the inside of the start mask, and
+everything far from it; a seed that a click contradicts is taken away around the click, as far as
+the reader says the error reaches.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,6 @@ class RandomWalker:
 class _Walk:
     study: Study
     start: Mask
-    _mask: Mask | None = field(default=None)
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
         region = region_of(self.study, self.start, clicks)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
 
+from clickseg import __version__
 from clickseg.atomic import replacing
 from clickseg.clicks import Click
 from clickseg.drawing import Outlines, draw_picture
-from clickseg.evaluation.methods import parse_method
+from clickseg.evaluation.methods import build_method, parse_method
 from clickseg.evaluation.plots import plot_curves, plot_volumes
 from clickseg.evaluation.run import NOTHING, OWN, Job, Plan, Sequences, run_jobs
 from clickseg.evaluation.summary import summarize
 from clickseg.evaluation.table import as_markdown
 from clickseg.models import load_initial
 from clickseg.reader import Robot
-from clickseg.study import Case, find_cases, read_case_label, read_study
+from clickseg.study import LABEL_FOLDER, Case, find_cases, read_case_label, read_study
 from clickseg.volume import ImageError, read_label
 
 Result = dict[str, Any]
@@ -46,17 +48,23 @@ def evaluate(
     """Let a simulated reader click on each study; write results, a summary and plots."""
     _check("robot", robot, ("center", "jitter", "border"))
     _check("sequences", sequences, ("both", "t1ce", "t2"))
-    if start not in (OWN, NOTHING):
-        load_initial(Path(start))  # told at once if it is not there
     methods = [parse_method(text) for text in models.split(",")]
+    names = [name for name, _ in methods]
+    if len(set(names)) < len(names):
+        raise typer.BadParameter(f"--models names a method twice: {models}")
+    # What is missing is told now, not after an hour.
+    versions = {name: build_method(name, folder).version for name, folder in methods}
+    if start not in (OWN, NOTHING):
+        load_initial(Path(start))
     cases = _labeled(studies, labels)
     plan = Plan(clicks, cast(Robot, robot), seed, start, cast(Sequences, sequences))
     work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
     results = run_jobs(work, jobs)
-    summary = summarize(results, clicks)
+    told = asdict(plan) | {"versions": versions, "clickseg": __version__}
+    summary = summarize(results, clicks) | {"plan": told}
     _write(out / "results.json", json.dumps(results, indent=1))
     _write(out / "summary.json", json.dumps(summary, indent=1))
-    table = as_markdown(summary)
+    table = as_markdown(summary, ", ".join(f"{key}: {value}" for key, value in told.items()))
     _write(out / "summary.md", table)
     plot_curves(results, clicks, out / "dice.png")
     plot_volumes(results, out / "volumes.png")
@@ -66,10 +74,14 @@ def evaluate(
 
 
 def _labeled(studies: Path, labels: Path | None) -> list[Case]:
-    cases = [case for case in find_cases(studies, labels) if case.label is not None]
-    if not cases:
-        raise ImageError(f"studies with labels were wanted, {studies} has none")
-    return cases
+    cases = find_cases(studies, labels)
+    labeled = [case for case in cases if case.label is not None]
+    if not labeled:
+        place = labels or studies / LABEL_FOLDER
+        raise ImageError(f"labels of the studies were wanted, there are none in {place}")
+    if len(labeled) < len(cases):
+        typer.echo(f"{len(cases) - len(labeled)} studies without a label are left out", err=True)
+    return labeled
 
 
 def _check(option: str, value: str, known: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """Join overlapping passes into one mask that obeys every click and changes nothing far away.
 
 Each pass offers logits in a ball around its click. Where balls overlap the logits are averaged,
-the nearer click weighing more; towards the edge of the ball the start mask takes over. Of what
+the nearer click weighing more; towards the edge of the ball the start mask takes over (where the
+box of a pass ends before, as across slices, the pass ends with it). Of what
 then differs from the start mask only that stays which a pass of its kind brought: foreground
 clicks add, background clicks remove. The clicked voxels are set last. The sum runs over clicks in
 a fixed order, so that the result is the same bit for bit.
@@ -77,7 +78,7 @@ def brought(
 def touching(change: NDArray[np.bool_], voxels: Iterable[NDArray[np.int64]]) -> NDArray[np.bool_]:
     """Return the part of a change that hangs together with a click (its voxel or one beside it).
 
-    A network that did nothing at the click thus changes nothing.
+    A network that did nothing at the clicks thus changes nothing.
 
     Args:
         change: ``(i, j, k)``.

@@ -1,7 +1,7 @@
 """What a curve of scores against clicks says in one number.
 
-A curve has a value after 0, 1, ... clicks. Sources: METHOD B for the error of all iterations;
-the number of clicks (NoC) as in the literature on clicks, here to reach a Dice.
+A curve has a value after 0, 1, ... clicks. The number of clicks (NoC) is as in the literature on
+clicks, but to reach a Dice.
 """
 
 from __future__ import annotations

@@ -18,8 +18,11 @@ from clickseg.baselines.method import Answer, Mask, Method, Session
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.clicks import Clicks
 from clickseg.engine import Engine
-from clickseg.models import WEIGHTS, Models, load_models
+from clickseg.models import WEIGHTS, Models, load_initial, load_models
 from clickseg.study import Study
+
+CACHE_BYTES = 256 << 20
+"""Room for what one study needs: each is looked at once."""
 
 
 class MethodError(ValueError):
@@ -31,7 +34,7 @@ class EngineMethod:
 
     def __init__(self, models: Models) -> None:
         self.version = " ".join(models.hashes.values())
-        self._engine = Engine(models)
+        self._engine = Engine(models, CACHE_BYTES)
 
     def initial(self, study: Study) -> Mask:
         """Return the initial outline."""
@@ -61,7 +64,7 @@ def _by_engine(folder: Path) -> Method:
 BUILDERS: dict[str, Callable[[Path], Method]] = {
     "ours": _by_engine,
     "published": _by_engine,
-    "graph_cut": lambda folder: GraphCut(load_models(folder)),
+    "graph_cut": lambda folder: GraphCut(*load_initial(folder)),
     "random_walker": lambda _: RandomWalker(),
     "flooding": lambda _: Flooding(),
     "active_contour": lambda _: ActiveContour(),
@@ -71,6 +74,9 @@ BUILDERS: dict[str, Callable[[Path], Method]] = {
 
 TRAINED = ("published",)
 """These need weights that do not come with the package."""
+
+WITHOUT = ("random_walker", "flooding", "active_contour")
+"""These have no weights."""
 
 
 def parse_method(text: str) -> tuple[str, Path]:
@@ -84,6 +90,8 @@ def parse_method(text: str) -> tuple[str, Path]:
         raise MethodError(f"there is no method {name!r}; there are: {', '.join(BUILDERS)}")
     if not folder and name in TRAINED:
         raise MethodError(f"{name} comes without weights; wanted is {name}=FOLDER")
+    if folder and name in WITHOUT:
+        raise MethodError(f"{name} has no weights, but {folder} was named for them")
     return name, Path(folder) if folder else WEIGHTS
 
 

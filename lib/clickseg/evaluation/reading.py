@@ -87,7 +87,7 @@ def read(
         started_s = time.perf_counter()
         answer = session.answer(made, drags_mm)
         times_ms.append(1000 * (time.perf_counter() - started_s))
-        radius_mm = answer.radius_mm or COMMON_RADIUS_MM
+        radius_mm = COMMON_RADIUS_MM if answer.radius_mm is None else answer.radius_mm
         outside.append(_changed_outside(mask, answer.mask, click, grid, radius_mm))
         disobeyed |= {
             number

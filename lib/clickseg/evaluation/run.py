@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from clickseg import __version__
 from clickseg.atomic import replacing
 from clickseg.baselines.method import Method
+from clickseg.cache import Fingerprints
 from clickseg.evaluation.methods import build_method
 from clickseg.evaluation.reading import read
+from clickseg.initial import Initial
 from clickseg.models import load_initial
+from clickseg.precision import one_thread
 from clickseg.reader import Robot
 from clickseg.study import Case, Study, read_case_label, read_study
-from clickseg.volume import Volume, write_volume
+from clickseg.volume import ImageError, Volume, write_volume
 
 Sequences = Literal["both", "t1ce", "t2"]
 Mask = NDArray[np.uint8]
@@ -65,11 +68,14 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> list[dict[str, Any]]:
     """Do what is not done yet, and return the results of all jobs in their order."""
     if processes == 1:
         return [do(job) for job in tqdm(jobs, desc="evaluating", unit="study")]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _use_one_thread) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(do, job): number for number, job in enumerate(jobs)}
         done = tqdm(as_completed(futures), desc="evaluating", unit="study", total=len(jobs))
-        results = {futures[future]: future.result() for future in done}
+        try:
+            results = {futures[future]: future.result() for future in done}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # told now, not after all the others
+            raise
     return [results[number] for number in range(len(jobs))]
 
 
@@ -80,17 +86,26 @@ def do(job: Job) -> dict[str, Any]:
         ImageError: if the study cannot be read or has no label.
     """
     method = _method(job.name, job.folder)
-    settings = asdict(job.plan) | {"version": method.version}
+    settings = asdict(job.plan) | {
+        "method_version": method.version,
+        "start_version": _start_version(job.plan.start),
+        "clickseg": __version__,
+        "files": [
+            None if path is None else _FINGERPRINT(path)
+            for path in (job.case.t1ce, job.case.t2, job.case.label)
+        ],
+    }
     kept = _kept(job.path)
     if kept is not None and kept["settings"] == settings:
         return kept
     study = read_study(job.case.t1ce, job.case.t2)
     label = read_case_label(job.case, study.grid)
     study = leave_out(study, job.plan.sequences)
-    start = start_mask(study, job.plan.start)
-    reading, first, last = read(
-        method, study, label, start, job.plan.clicks, job.plan.robot, job.plan.seed
-    )
+    with one_thread():
+        start = start_mask(study, job.plan.start)
+        reading, first, last = read(
+            method, study, label, start, job.plan.clicks, job.plan.robot, job.plan.seed
+        )
     masks = job.out / "masks" / job.name
     for mask, when in ((first, "start"), (last, "last")):
         path = masks / f"{job.case.case_id}-{when}.nii.gz"
@@ -98,7 +113,7 @@ def do(job: Job) -> dict[str, Any]:
     result = {
         "study": job.case.case_id,
         "method": job.name,
-        "label_ml": round(float(np.count_nonzero(label)) * study.grid.canonical.voxel_ml, 4),
+        "label_ml": float(np.count_nonzero(label)) * study.grid.canonical.voxel_ml,
         "settings": settings,
         **reading.as_dict(),
     }
@@ -115,9 +130,15 @@ def _kept(path: Path) -> dict[str, Any] | None:
 
 
 def leave_out(study: Study, sequences: Sequences) -> Study:
-    """Return the study as if one sequence was not there."""
+    """Return the study as if one sequence was not there.
+
+    Raises:
+        ImageError: if the one that is asked for is not there.
+    """
     if sequences == "both":
         return study
+    if sequences == "t2" and study.t2_path is None:
+        raise ImageError(f"{study.case_id} was to be read by its T2 alone, but it has none")
     image = study.image.copy()
     image[1 if sequences == "t1ce" else 0] = 0
     return replace(study, image=image, t2_path=None if sequences == "t1ce" else study.t2_path)
@@ -132,14 +153,28 @@ def start_mask(study: Study, start: str) -> Mask | None:
     if start == OWN:
         return None
     if start == NOTHING:
-        return np.zeros(study.grid.canonical.shape, dtype=np.uint8)
-    if start not in _INITIALS:
-        _INITIALS[start], _ = load_initial(Path(start))
-    return np.asarray(_INITIALS[start](study).mask)
+        nothing = np.zeros(study.grid.canonical.shape, dtype=np.uint8)
+        nothing.flags.writeable = False
+        return nothing
+    initial, _ = _initial(start)
+    mask: Mask = initial(study).mask
+    mask.flags.writeable = False  # so that the engine hashes it once
+    return mask
 
 
+def _initial(folder: str) -> tuple[Callable[[Study], Initial], str]:
+    if folder not in _INITIALS:
+        _INITIALS[folder] = load_initial(Path(folder))
+    return _INITIALS[folder]
+
+
+def _start_version(start: str) -> str:
+    return "" if start in (OWN, NOTHING) else _initial(start)[1]
+
+
+_FINGERPRINT = Fingerprints()
 _METHODS: dict[tuple[str, Path], Method] = {}
-_INITIALS: dict[str, Any] = {}
+_INITIALS: dict[str, tuple[Callable[[Study], Initial], str]] = {}
 """What a process has loaded: many studies share it."""
 
 
@@ -147,7 +182,3 @@ def _method(name: str, folder: Path) -> Method:
     if (name, folder) not in _METHODS:
         _METHODS[name, folder] = build_method(name, folder)
     return _METHODS[name, folder]
-
-
-def _use_one_thread() -> None:
-    torch.set_num_threads(1)

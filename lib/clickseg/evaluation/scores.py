@@ -25,8 +25,9 @@ TOLERANCE_MM = 1.0
 class Scores:
     """How a mask agrees with its reference; errors are mask minus reference.
 
-    ``precision``, ``recall``, ``hd95_mm``, ``surface_dice`` and ``volume_error_share`` are None
-    where a mask is empty and they have no meaning. ``dice`` and ``iou`` are 1 where both are.
+    ``precision``, ``recall``, ``hd95_mm`` and ``volume_error_share`` are None where a mask is empty
+    and they have no meaning. ``dice``, ``iou`` and ``surface_dice`` are 1 where both masks are
+    empty, 0 where one is.
     """
 
     dice: float
@@ -34,7 +35,7 @@ class Scores:
     precision: float | None
     recall: float | None
     hd95_mm: float | None
-    surface_dice: float | None
+    surface_dice: float
     volume_error_ml: float
     volume_error_share: float | None
     diameter_error_mm: float
@@ -54,7 +55,9 @@ def score(pred: Mask, label: Mask, grid: Grid) -> Scores:
     """
     both = int(np.count_nonzero((pred != 0) & (label != 0)))
     found, wanted = int(np.count_nonzero(pred)), int(np.count_nonzero(label))
-    hd95_mm, surface = _surfaces(pred, label, grid) if found and wanted else (None, None)
+    hd95_mm, surface = None, float(not found and not wanted)
+    if found and wanted:
+        hd95_mm, surface = _surfaces(pred, label, grid)
     diameters = [max_axial_diameter_mm(mask, grid.affine) for mask in (pred, label)]
     return Scores(
         dice=dice(pred, label),

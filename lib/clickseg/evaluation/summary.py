@@ -25,7 +25,8 @@ def summarize(results: Sequence[Result], clicks: int) -> dict[str, Any]:
 
     Dice and what follows from it are over studies with a tumor; false positives over those without.
     A study whose reader found nothing wrong any more keeps its last score. A Dice that was never
-    reached counts as ``clicks`` clicks in ``noc``, and one failure in ``nof``.
+    reached counts as ``clicks`` clicks in ``noc``, and one failure in ``nof``. HD95 is over masks
+    that are not empty; ``empty`` counts the others, before the first and after the last click.
     """
     by_method: dict[str, list[Result]] = {}
     for result in results:
@@ -46,9 +47,14 @@ def curve(result: Result, key: str, clicks: int) -> list[float]:
 
 
 def compare(ours: Sequence[Result], other: Sequence[Result], clicks: int) -> dict[str, Any]:
-    """Return two-sided p of paired Wilcoxon tests: Dice after some clicks, and clicks to 0.95."""
+    """Return two-sided p of paired Wilcoxon tests: Dice after some clicks, and clicks to 0.95.
+
+    ``pairs`` is how many; ``same_start`` whether both began with masks of the same Dice. Several
+    tests are made of one comparison: p is not corrected for that.
+    """
     pairs = _paired(ours, other)
-    p: dict[str, Any] = {}
+    first = [[item["scores"][0]["dice"] for item in pair] for pair in pairs]
+    p: dict[str, Any] = {"pairs": len(pairs), "same_start": all(a == b for a, b in first)}
     for count in (n for n in COMPARED if n <= clicks):
         mine, theirs = (
             [curve(pair[side], "dice", clicks)[count] for pair in pairs] for side in (0, 1)
@@ -64,7 +70,11 @@ def compare(ours: Sequence[Result], other: Sequence[Result], clicks: int) -> dic
 def _summarize(results: Sequence[Result], clicks: int) -> dict[str, Any]:
     with_tumor = [result for result in results if result["label_ml"] > 0]
     without = [result for result in results if result["label_ml"] == 0]
-    summary: dict[str, Any] = {"tumor_studies": len(with_tumor)}
+    summary: dict[str, Any] = {
+        "tumor_studies": len(with_tumor),
+        "changed_outside": sum(sum(result["changed_outside"]) for result in results),
+        "disobeyed": sum(result["disobeyed"] for result in results),
+    }
     if with_tumor:
         summary |= _of_tumors(with_tumor, clicks)
     if without:
@@ -97,8 +107,9 @@ def _of_tumors(results: Sequence[Result], clicks: int) -> dict[str, Any]:
         "auc": _rounded(float(np.mean([area(row) for row in dices]))),
         "iterative_iou_error": _rounded(float(np.mean([iterative_iou_error(row) for row in ious]))),
         "harm_rate": _rounded(harm / made) if made else 0.0,
-        "changed_outside": sum(sum(result["changed_outside"]) for result in results),
-        "disobeyed": sum(result["disobeyed"] for result in results),
+        "empty": [
+            sum(result["scores"][n]["precision"] is None for result in results) for n in (0, -1)
+        ],
         "click_ms": _median([ms for result in results for ms in result["click_ms"]]),
         **{
             key: [_mean_of(results, key, n, clicks) for n in (0, clicks)]

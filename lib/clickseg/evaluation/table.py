@@ -38,12 +38,15 @@ def _p_values(summary: dict[str, Any]) -> list[str]:
     if not rows:
         return []
     heads = [key.replace("_", " ") for key in rows[0][1]]
-    lines = ["", "Paired Wilcoxon test against ours, two-sided p:", ""]
+    lines = ["", "Paired Wilcoxon tests against ours, two-sided p, not corrected:", ""]
     lines += [_row(["method", *heads]), _row(["---", *["---:"] * len(heads)])]
-    return lines + [
-        _row([name, *("" if p is None else f"{p:.2g}" for p in values.values())])
-        for name, values in rows
-    ]
+    return lines + [_row([name, *map(_cell, values.values())]) for name, values in rows]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
 def _tumor_free(summary: dict[str, Any]) -> list[str]:
