@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clickseg.cuts import Slices
+from clickseg.metrics import bounding_box
 
 UNSURE = 0.35
 """A smoothed doubt below this (0: sure, 1: a toss-up) is not worth a click."""
+
+SURE = 0.1
+"""Only the box of what is less sure than this is looked at: most of a part is clear."""
 
 SMOOTHING_MM = 1.0
 """Doubt is smoothed by a Gaussian of this sigma: a thin rim is less than a patch."""
@@ -28,14 +32,19 @@ def most_uncertain(
     """
     best, voxel = UNSURE, None
     for prob, box in parts:
-        if prob.size == 0:
-            continue
         doubt = 1 - np.abs(2 * prob - 1)
+        near = bounding_box(doubt > SURE)
+        if near is None:
+            continue
+        doubt = doubt[near]
         # Two sigmas each way: the tails cost as much again and move no maximum far.
         sigma_vox = SMOOTHING_MM / spacing_mm
         smooth = ndimage.gaussian_filter(doubt, sigma_vox, mode="constant", truncate=2.0)
         place = np.unravel_index(int(smooth.argmax()), smooth.shape)
         if smooth[place] > best:
-            i, j, k = (int(part.start + index) for part, index in zip(box, place, strict=True))
+            i, j, k = (
+                int(part.start + inner.start + index)
+                for part, inner, index in zip(box, near, place, strict=True)
+            )
             best, voxel = float(smooth[place]), (i, j, k)
     return voxel

@@ -53,11 +53,13 @@ class Pass:
         may_change: NDArray[np.bool_],
     ) -> Pass:
         """Weigh logits by their distance to the click; beyond the reach they count nothing."""
-        relative = np.minimum(distance_mm / np.float32(reach_mm), np.float32(1))
+        # In the memory order of masks, as they come from files: sums run along whole rows.
+        relative = np.asfortranarray(distance_mm) / np.float32(reach_mm)
+        relative = np.minimum(relative, np.float32(1))
         weight = np.square(1 - np.square(relative))
         trust = np.minimum((1 - relative) / (1 - PLATEAU), 1)
-        votes = weight * np.clip(logits, -START_LOGIT, START_LOGIT)
-        return cls(where, votes, weight, trust, may_change & (relative < 1))
+        votes = weight * np.clip(np.asfortranarray(logits), -START_LOGIT, START_LOGIT)
+        return cls(where, votes, weight, trust, np.asfortranarray(may_change) & (relative < 1))
 
     @property
     def nbytes(self) -> int:
@@ -111,8 +113,8 @@ def fuse(
 def _fuse_group(start: NDArray[np.uint8], passes: list[Pass]) -> tuple[NDArray[np.float32], Slices]:
     box = hull([item.where for item in passes])
     shape = [part.stop - part.start for part in box]
-    total, weight, trust = (np.zeros(shape, dtype=np.float32) for _ in range(3))
-    may_change = np.zeros(shape, dtype=bool)
+    total, weight, trust = (np.zeros(shape, np.float32, "F") for _ in range(3))
+    may_change = np.zeros(shape, bool, "F")
     for item in passes:
         inner = tuple(
             slice(a.start - b.start, a.stop - b.start) for a, b in zip(item.where, box, strict=True)
