@@ -131,6 +131,27 @@ def test_a_wrong_argument_is_told_in_one_sentence(tmp_path, arguments, message):
     assert not (tmp_path / "studies").exists()
 
 
+def test_a_share_of_studies_has_no_tumor_and_the_same_head(tmp_path):
+    assert run(tmp_path / "with", "--count", 1, "--seed", 3, *GRID).exit_code == 0
+    assert (
+        run(tmp_path / "without", "--count", 1, "--seed", 3, "--tumor-free", 1, *GRID).exit_code
+        == 0
+    )
+    images, labels = (
+        [
+            read(tmp_path / kind / folder / "phantom-0001.nii.gz").array
+            for kind in ("with", "without")
+        ]
+        for read, folder in ((read_volume, "."), (read_label, "labels/final"))
+    )
+    assert labels[0].any()
+    assert not labels[1].any()
+    tumor = labels[0] > 0
+    # Where the tumor was it is darker; the corner of the field of view is the same.
+    assert images[1][tumor].mean() < images[0][tumor].mean()
+    np.testing.assert_allclose(images[0][:3, :3], images[1][:3, :3], atol=60)
+
+
 def test_fewer_outlines_than_studies_wanted_are_told(tmp_path, contours):
     result = run(tmp_path / "out", "--contours", contours, "--count", 3, *GRID)
     assert result.exit_code == 0

@@ -39,6 +39,9 @@ def phantom(
     without_t2: Annotated[
         float, typer.Option(help="Share of studies without T2, 0 to 1.", metavar="SHARE")
     ] = 0.0,
+    tumor_free: Annotated[
+        float, typer.Option(help="Share of studies without a tumor, 0 to 1.", metavar="SHARE")
+    ] = 0.0,
     labels_dir: Annotated[
         Path | None, typer.Option(help="Folder for outlines [default: OUT/labels/final].")
     ] = None,
@@ -55,7 +58,7 @@ def phantom(
     try:
         orders = list_orders(
             out, count, seed, start, contours, split, grid, t2_grid, without_t2,
-            None if unlabeled else labels_dir or out / "labels" / "final",
+            None if unlabeled else labels_dir or out / "labels" / "final", tumor_free,
         )  # fmt: skip
         if jobs < 1:
             raise ValueError(f"--jobs is 1 or more, got {jobs}")
@@ -88,6 +91,7 @@ def list_orders(
     t2_grid: str,
     without_t2: float,
     labels: Path | None,
+    tumor_free: float = 0.0,
 ) -> list[Order]:
     """Return what is to be made.
 
@@ -100,20 +104,23 @@ def list_orders(
         raise ValueError(f"--count is 1 or more, got {count}")
     if start < 0:
         raise ValueError(f"--start is 0 or more, got {start}")
-    if not 0 <= without_t2 <= 1:
-        raise ValueError(f"--without-t2 is a share from 0 to 1, got {without_t2}")
+    for option, share in (("--without-t2", without_t2), ("--tumor-free", tumor_free)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{option} is a share from 0 to 1, got {share}")
     if t2_grid != MIXED and t2_grid not in T2_KINDS:
         raise ValueError(f"--t2-grid is one of {', '.join(T2_KINDS)} or {MIXED}, got {t2_grid!r}")
     check_grid(grid)
     kind = None if t2_grid == MIXED else t2_grid
     if contours is None:
         numbers = range(start + 1, start + 1 + (count or 1))
-        return [Order(out, labels, seed, n, None, grid, kind, without_t2) for n in numbers]
+        return [
+            Order(out, labels, seed, n, None, grid, kind, without_t2, tumor_free) for n in numbers
+        ]
     found = read_outlines(contours, split)
     chosen = found[start:] if count is None else found[start : start + count]
     if not chosen:
         raise ValueError(f"--start {start} is beyond the {len(found)} outlines of split {split!r}")
-    return [Order(out, labels, seed, 0, o, grid, kind, without_t2) for o in chosen]
+    return [Order(out, labels, seed, 0, o, grid, kind, without_t2, tumor_free) for o in chosen]
 
 
 @contextmanager

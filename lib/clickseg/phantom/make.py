@@ -55,6 +55,7 @@ def make_phantom(
     grid: str = MIXED,
     outlines: Outlines | None = None,
     t2_kind: str | None = None,
+    tumor_free: bool = False,
 ) -> Phantom:
     """Make one study; the same arguments make the same voxels.
 
@@ -64,6 +65,7 @@ def make_phantom(
         grid: voxels of the T1ce, as in ``448x448x80``, or ``mixed``.
         outlines: a reader's outlines in place of a procedural tumor.
         t2_kind: grid of the T2: ``same``, ``slab`` or ``oblique``; None draws one.
+        tumor_free: leave the tumor out of the same head; the outline is empty.
 
     Raises:
         ValueError: if the grid or ``t2_kind`` is none of the known ones.
@@ -81,7 +83,7 @@ def make_phantom(
     scan_grid = _scan_grid(shape, spacing, pose, center, rng)
     second_grid = t2_grid(scan_grid, kind, center, rng)
     t1ce_scene, t2_scene, scene_grid = _scene(
-        scan_grid, second_grid, pose, look, center, side, contrast, key
+        scan_grid, second_grid, pose, None if tumor_free else look, center, side, contrast, key
     )
     shift = rng.normal(0, 0.35, 3)
     scans = []
@@ -93,7 +95,8 @@ def make_phantom(
     for scan in scans:
         for tube in tubes:
             scan.draw_tube(tube)
-        _draw_tumor(scan, look, contrast)
+        if not tumor_free:
+            _draw_tumor(scan, look, contrast)
     noise = generator(*key, "noise")
     levels = (noise.uniform(0.02, 0.05), noise.uniform(0.015, 0.04))
     t1ce, t2 = (
@@ -101,9 +104,9 @@ def make_phantom(
         for s, level in zip(scans, levels, strict=True)
     )
     name = outlines.case_id if outlines else f"phantom-{index:04d}"
-    return Phantom(
-        name, t1ce, t2, Volume(_label(scan_grid, sdf), scan_grid), side > 0, look.has_cyst
-    )
+    label = np.zeros(shape, np.uint8) if tumor_free else _label(scan_grid, sdf)
+    has_cyst = look.has_cyst and not tumor_free
+    return Phantom(name, t1ce, t2, Volume(label, scan_grid), side > 0, has_cyst)
 
 
 def _place_tumor(
@@ -169,13 +172,13 @@ def _scene(
     first: Grid,
     second: Grid,
     pose: Pose,
-    look: Appearance,
+    look: Appearance | None,
     center: NDArray[np.float64],
     side: float,
     contrast: Contrast,
     key: tuple[Any, ...],
 ) -> tuple[Array, Array, Grid]:
-    """Paint head and brain on a coarse grid that covers both scans."""
+    """Paint head and brain on a coarse grid that covers both scans; no look is no tumor."""
     corners = []
     for g in (first, second):
         ends = np.array(np.meshgrid(*[(0, n - 1) for n in g.shape])).reshape(3, -1).T
@@ -195,7 +198,7 @@ def _scene(
     paint_head(canvas, canvas.whole(outline), inner, build, contrast, rng)
     paint_petrous(canvas, inner, build, contrast, rng)
     paint_cerebrum(canvas, inner, build, contrast, rng)
-    push = _pushed(head, pose, look, center, side, build.give)
+    push = head if look is None else _pushed(head, pose, look, center, side, build.give)
     paint_posterior_fossa(canvas, push, inner, build, contrast, rng)
     return canvas.t1ce, canvas.t2, Grid(shape, affine)  # type: ignore[arg-type]
 

@@ -28,6 +28,8 @@ class Order:
     t2_kind: str | None = None
     without_t2: float = 0.0
     """Share of studies that get no T2."""
+    tumor_free: float = 0.0
+    """Share of studies that get no tumor."""
 
     @property
     def case_id(self) -> str:
@@ -37,8 +39,16 @@ class Order:
     @property
     def has_t2(self) -> bool:
         """Whether this study gets a T2: drawn from the seed, so that it stays the same."""
+        return self._draw("t2") >= self.without_t2
+
+    @property
+    def has_tumor(self) -> bool:
+        """Whether this study gets a tumor, drawn likewise."""
+        return self._draw("tumor-free") >= self.tumor_free
+
+    def _draw(self, what: str) -> float:
         name = self.outlines.subject if self.outlines else self.index
-        return bool(generator(self.seed, name, "t2").random() >= self.without_t2)
+        return float(generator(self.seed, name, what).random())
 
     def paths(self) -> tuple[Path, Path | None, Path | None]:
         """Return where T1ce, T2 and outline go; None where there is none."""
@@ -56,7 +66,9 @@ def write_phantom(order: Order) -> float:
 
     The T1ce comes last: a reader that sees it finds the other files too.
     """
-    phantom = make_phantom(order.seed, order.index, order.grid, order.outlines, order.t2_kind)
+    phantom = make_phantom(
+        order.seed, order.index, order.grid, order.outlines, order.t2_kind, not order.has_tumor
+    )
     t1ce, t2, label = order.paths()
     if t2 is not None:
         write_volume(t2, phantom.t2)
