@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from clickseg.baselines.method import Answer
 from clickseg.cli import app
 from clickseg.evaluation import methods
 from clickseg.evaluation.methods import MethodError, parse_method
+from clickseg.evaluation.run import leave_out
 from clickseg.geometry import Grid
-from clickseg.volume import Volume, write_volume
+from clickseg.modelfile import ModelError
+from clickseg.study import Study
+from clickseg.volume import ImageError, Volume, write_volume
 
 SAMPLE_DATA = Path(__file__).parents[2] / "sample-data"
 SHAPE = (41, 37, 13)
@@ -155,3 +159,24 @@ def test_the_weights_of_the_package_mend_real_studies(tmp_path, monkeypatch):
     ours = json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]["ours"]
     assert ours["changed_outside"] == ours["disobeyed"] == 0
     assert ours["dice"][3] > ours["dice"][1] > ours["dice"][0]
+
+
+def test_a_sequence_that_is_left_out_is_blank_and_must_be_there_to_be_alone():
+    study = Study("a", np.ones((2, *SHAPE), np.float32), GRID, Path("t2/a.nii.gz"))
+    first, second = (leave_out(study, sequence) for sequence in ("t1ce", "t2"))
+    assert first.image.mean(axis=(1, 2, 3)).tolist() == [1, 0]
+    assert first.t2_path is None
+    assert second.image.mean(axis=(1, 2, 3)).tolist() == [0, 1]
+    assert study.image.all()
+    with pytest.raises(ImageError, match="by its T2 alone"):
+        leave_out(replace(study, t2_path=None), "t2")
+
+
+def test_a_method_is_named_once_and_its_weights_are_there(studies, tmp_path):
+    twice = evaluate(studies, tmp_path / "out", "--models", "ours,ours")
+    assert twice.exit_code == 2
+    with pytest.raises(ModelError):
+        evaluate(studies, tmp_path / "out", "--models", f"published={tmp_path / 'none'}")
+    with pytest.raises(MethodError, match="has no weights"):
+        parse_method("flooding=some/where")
+    assert not (tmp_path / "out").exists()
