@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from clickseg.baselines.active_contour import ActiveContour
-from clickseg.baselines.flooding import Flooding
+from clickseg.baselines.active_contour import active_contour
+from clickseg.baselines.flooding import flooding
 from clickseg.baselines.graph_cut import GraphCut
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.baselines.region import region_of
@@ -46,8 +46,8 @@ def graph_cut(mask=TUMOR):
 
 METHODS = {
     "random_walker": RandomWalker,
-    "flooding": Flooding,
-    "active_contour": ActiveContour,
+    "flooding": flooding,
+    "active_contour": active_contour,
     "graph_cut": graph_cut,
 }
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from clickseg.baselines.method import Answer
 from clickseg.cli import app
-from clickseg.evaluation import methods
+from clickseg.evaluation import methods, run
 from clickseg.evaluation.methods import MethodError, parse_method
 from clickseg.evaluation.run import leave_out
 from clickseg.geometry import Grid
@@ -56,6 +56,7 @@ class _Painting:
 @pytest.fixture(autouse=True)
 def painter(monkeypatch):
     monkeypatch.setitem(methods.BUILDERS, "ours", lambda _: Painter())
+    monkeypatch.setattr(run, "_METHODS", {})  # what a test loads is for it alone
     Painter.opened = 0
 
 
@@ -125,8 +126,8 @@ def test_what_a_method_breaks_is_found(studies, tmp_path, monkeypatch):
 
 
 def test_starting_from_nothing_and_without_a_sequence(studies, tmp_path):
-    run = evaluate(studies, tmp_path / "out", "--start", "nothing", "--sequences", "t2")
-    assert run.exit_code == 0
+    done = evaluate(studies, tmp_path / "out", "--start", "nothing", "--sequences", "t2")
+    assert done.exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -137,9 +138,9 @@ def test_starting_from_nothing_and_without_a_sequence(studies, tmp_path):
     ],
 )
 def test_a_wrong_option_is_told(studies, tmp_path, arguments, said):
-    run = evaluate(studies, tmp_path / "out", *arguments)
-    assert run.exit_code == 2
-    assert said in " ".join(run.output.replace("│", " ").split())
+    done = evaluate(studies, tmp_path / "out", *arguments)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.replace("│", " ").split())
 
 
 def test_methods_are_named_with_their_folder():
@@ -156,6 +157,7 @@ def test_the_weights_of_the_package_mend_real_studies(tmp_path, monkeypatch):
     monkeypatch.undo()  # the real method
     studies = Path(os.environ.get("CLICKSEG_STUDIES", SAMPLE_DATA))
     assert evaluate(studies, tmp_path / "out", "--clicks", "3").exit_code == 0
+    assert Painter.opened == 0
     ours = json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]["ours"]
     assert ours["changed_outside"] == ours["disobeyed"] == 0
     assert ours["dice"][3] > ours["dice"][1] > ours["dice"][0]

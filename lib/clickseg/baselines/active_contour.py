@@ -7,16 +7,12 @@ middle of a ball whose radius the reader gave by dragging, and leaves that ball 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import inverse_gaussian_gradient, morphological_geodesic_active_contour
 
-from clickseg.baselines.method import Answer, Mask, Session
-from clickseg.baselines.region import Region, region_of
-from clickseg.clicks import Clicks
-from clickseg.study import Study
+from clickseg.baselines.region import Region
+from clickseg.baselines.strokes import StrokeMethod
 
 STEPS = 20
 """How often the contour moves; each time by a voxel at most."""
@@ -28,33 +24,9 @@ CLICK_MM = 1.0
 """A click sets at least the ball of this radius."""
 
 
-@dataclass(frozen=True)
-class ActiveContour:
-    """Start from any mask; one without a start begins with nothing."""
-
-    version: str = f"{STEPS} steps"
-
-    def initial(self, study: Study) -> Mask:
-        """Return an empty mask."""
-        return np.zeros(study.grid.canonical.shape, dtype=np.uint8)
-
-    def open(self, study: Study, start: Mask | None) -> Session:
-        """Begin with a study and a start mask."""
-        return _Contour(study, (self.initial(study) if start is None else start).copy())
-
-
-@dataclass
-class _Contour:
-    study: Study
-    mask: Mask
-
-    def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
-        region = region_of(self.study, self.mask, clicks)
-        found = contour(region, len(clicks) - 1, drags_mm[-1])
-        self.mask[region.where][found] = clicks[-1].is_foreground
-        for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
-            self.mask[region.where][tuple(voxel)] = kind
-        return Answer(self.mask.copy(), None)
+def active_contour() -> StrokeMethod:
+    """Make the method."""
+    return StrokeMethod(f"{STEPS} steps", contour)
 
 
 def contour(region: Region, number: int, drag_mm: float) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ from skimage.segmentation import random_walker
 
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
+from clickseg.baselines.strokes import FromNothing
 from clickseg.clicks import Clicks
 from clickseg.study import Study
 
@@ -32,14 +33,10 @@ CLICK_MM = 1.0
 
 
 @dataclass(frozen=True)
-class RandomWalker:
+class RandomWalker(FromNothing):
     """Start from any mask; one without a start begins with nothing."""
 
     version: str = f"beta {BETA:g}"
-
-    def initial(self, study: Study) -> Mask:
-        """Return an empty mask."""
-        return np.zeros(study.grid.canonical.shape, dtype=np.uint8)
 
     def open(self, study: Study, start: Mask | None) -> Session:
         """Begin with a study and a start mask."""

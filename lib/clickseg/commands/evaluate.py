@@ -15,12 +15,20 @@ from clickseg import __version__
 from clickseg.atomic import replacing
 from clickseg.clicks import Click
 from clickseg.drawing import Outlines, draw_picture
-from clickseg.evaluation.methods import build_method, parse_method
+from clickseg.evaluation.methods import parse_method
 from clickseg.evaluation.plots import plot_curves, plot_volumes
-from clickseg.evaluation.run import NOTHING, OWN, Job, Plan, Sequences, run_jobs
+from clickseg.evaluation.run import (
+    NOTHING,
+    OWN,
+    Job,
+    Plan,
+    Sequences,
+    initial_of,
+    method_of,
+    run_jobs,
+)
 from clickseg.evaluation.summary import summarize
 from clickseg.evaluation.table import as_markdown
-from clickseg.models import load_initial
 from clickseg.reader import Robot
 from clickseg.study import LABEL_FOLDER, Case, find_cases, read_case_label, read_study
 from clickseg.volume import ImageError, read_label
@@ -53,9 +61,9 @@ def evaluate(
     if len(set(names)) < len(names):
         raise typer.BadParameter(f"--models names a method twice: {models}")
     # What is missing is told now, not after an hour.
-    versions = {name: build_method(name, folder).version for name, folder in methods}
+    versions = {name: method_of(name, folder).version for name, folder in methods}
     if start not in (OWN, NOTHING):
-        load_initial(Path(start))
+        initial_of(start)
     cases = _labeled(studies, labels)
     plan = Plan(clicks, cast(Robot, robot), seed, start, cast(Sequences, sequences))
     work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]

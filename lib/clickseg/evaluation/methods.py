@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clickseg.baselines.active_contour import ActiveContour
-from clickseg.baselines.flooding import Flooding
+from clickseg.baselines.active_contour import active_contour
+from clickseg.baselines.flooding import flooding
 from clickseg.baselines.graph_cut import GraphCut
 from clickseg.baselines.method import Answer, Mask, Method, Session
 from clickseg.baselines.random_walker import RandomWalker
@@ -66,8 +66,8 @@ BUILDERS: dict[str, Callable[[Path], Method]] = {
     "published": _by_engine,
     "graph_cut": lambda folder: GraphCut(*load_initial(folder)),
     "random_walker": lambda _: RandomWalker(),
-    "flooding": lambda _: Flooding(),
-    "active_contour": lambda _: ActiveContour(),
+    "flooding": lambda _: flooding(),
+    "active_contour": lambda _: active_contour(),
 }
 """By name: how a method is made of the folder of its weights."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clickseg.evaluation.summary import curve
+from clickseg.evaluation.summary import by_method, curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ def plot_curves(results: Sequence[Result], clicks: int, out: Path) -> None:
     """Draw the median Dice after each click of each method, with its quartiles."""
     figure = _figure((7.2, 4.6))
     ax = figure.subplots()
-    for number, (name, items) in enumerate(_by_method(results).items()):
+    for number, (name, items) in enumerate(by_method(results).items()):
         rows = np.array([curve(item, "dice", clicks) for item in items if item["label_ml"] > 0])
         if not len(rows):
             continue
@@ -43,7 +43,7 @@ def plot_volumes(results: Sequence[Result], out: Path) -> None:
     """Draw Bland-Altman plots of volume, a row a method: before the first click, after the last."""
     methods = {
         name: [item for item in items if item["label_ml"] > 0]
-        for name, items in _by_method(results).items()
+        for name, items in by_method(results).items()
     }
     figure = _figure((8.4, 2.9 * len(methods)))
     axes = figure.subplots(len(methods), 2, squeeze=False, sharex=True, sharey="row")
@@ -61,13 +61,6 @@ def plot_volumes(results: Sequence[Result], out: Path) -> None:
     for ax in axes[-1]:
         ax.set_xlabel("mean of both volumes (ml)")
     figure.savefig(out)
-
-
-def _by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
-    found: dict[str, list[Result]] = {}
-    for result in results:
-        found.setdefault(result["method"], []).append(result)
-    return found
 
 
 def _figure(size: tuple[float, float]) -> Figure:

@@ -85,7 +85,7 @@ def do(job: Job) -> dict[str, Any]:
     Raises:
         ImageError: if the study cannot be read or has no label.
     """
-    method = _method(job.name, job.folder)
+    method = method_of(job.name, job.folder)
     settings = asdict(job.plan) | {
         "method_version": method.version,
         "start_version": _start_version(job.plan.start),
@@ -156,20 +156,21 @@ def start_mask(study: Study, start: str) -> Mask | None:
         nothing = np.zeros(study.grid.canonical.shape, dtype=np.uint8)
         nothing.flags.writeable = False
         return nothing
-    initial, _ = _initial(start)
+    initial, _ = initial_of(start)
     mask: Mask = initial(study).mask
     mask.flags.writeable = False  # so that the engine hashes it once
     return mask
 
 
-def _initial(folder: str) -> tuple[Callable[[Study], Initial], str]:
+def initial_of(folder: str) -> tuple[Callable[[Study], Initial], str]:
+    """Return the initial model of a folder and its hash, loaded once; raises ``ModelError``."""
     if folder not in _INITIALS:
         _INITIALS[folder] = load_initial(Path(folder))
     return _INITIALS[folder]
 
 
 def _start_version(start: str) -> str:
-    return "" if start in (OWN, NOTHING) else _initial(start)[1]
+    return "" if start in (OWN, NOTHING) else initial_of(start)[1]
 
 
 _FINGERPRINT = Fingerprints()
@@ -178,7 +179,8 @@ _INITIALS: dict[str, tuple[Callable[[Study], Initial], str]] = {}
 """What a process has loaded: many studies share it."""
 
 
-def _method(name: str, folder: Path) -> Method:
+def method_of(name: str, folder: Path) -> Method:
+    """Return a method, made once in this process; raises as ``build_method``."""
     if (name, folder) not in _METHODS:
         _METHODS[name, folder] = build_method(name, folder)
     return _METHODS[name, folder]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -39,10 +38,6 @@ class Scores:
     volume_error_ml: float
     volume_error_share: float | None
     diameter_error_mm: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 def score(pred: Mask, label: Mask, grid: Grid) -> Scores:

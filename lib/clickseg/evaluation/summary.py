@@ -28,16 +28,22 @@ def summarize(results: Sequence[Result], clicks: int) -> dict[str, Any]:
     reached counts as ``clicks`` clicks in ``noc``, and one failure in ``nof``. HD95 is over masks
     that are not empty; ``empty`` counts the others, before the first and after the last click.
     """
-    by_method: dict[str, list[Result]] = {}
-    for result in results:
-        by_method.setdefault(result["method"], []).append(result)
-    methods = {name: _summarize(items, clicks) for name, items in by_method.items()}
-    if OURS in by_method:
-        for name, items in by_method.items():
+    divided = by_method(results)
+    methods = {name: _summarize(items, clicks) for name, items in divided.items()}
+    if OURS in divided:
+        for name, items in divided.items():
             if name != OURS:
-                methods[name]["p_against_ours"] = compare(by_method[OURS], items, clicks)
+                methods[name]["p_against_ours"] = compare(divided[OURS], items, clicks)
     studies = len({result["study"] for result in results})
     return {"studies": studies, "clicks": clicks, "methods": methods}
+
+
+def by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Divide results by their method, in the order in which methods come."""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        found.setdefault(result["method"], []).append(result)
+    return found
 
 
 def curve(result: Result, key: str, clicks: int) -> list[float]:
