@@ -17,6 +17,7 @@ from monai.transforms import (
     RandGaussianSmoothd,
     RandScaleIntensityd,
     RandShiftIntensityd,
+    RandSmoothFieldAdjustIntensityd,
 )
 from torch import Tensor
 
@@ -25,16 +26,24 @@ from clickseg.config import DropConfig
 IMAGE, LABEL = "image", "label"
 
 
-def augmentation(patch: tuple[int, int, int], shift_vox: tuple[int, int, int]) -> Compose:
+def augmentation(
+    patch: tuple[int, int, int],
+    shift_vox: tuple[int, int, int],
+    spot_vox: tuple[int, int, int],
+) -> Compose:
     """Return the transform from a region with its label to a patch of it.
 
     Rotation is in the axial plane, whose voxels are square; the head is mirrored half of the time.
+    Parts of a tumor, large ones above all, enhance less than the rest: a field of spots that are
+    fainter than they were makes more of them.
 
     Args:
         patch: size of the patch, in voxels.
         shift_vox: how far its center may lie from the region's, in voxels.
+        spot_vox: how far such spots lie apart, in voxels.
     """
     set_track_meta(False)
+    spots = [-(-size // apart) + 1 for size, apart in zip(patch, spot_vox, strict=True)]
     return Compose(
         [
             RandAffined(
@@ -49,6 +58,15 @@ def augmentation(patch: tuple[int, int, int], shift_vox: tuple[int, int, int]) -
                 padding_mode="border",
             ),
             RandFlipd((IMAGE, LABEL), prob=0.5, spatial_axis=0),
+            RandSmoothFieldAdjustIntensityd(
+                IMAGE,
+                spatial_size=patch,
+                rand_size=spots,
+                mode="trilinear",
+                align_corners=True,
+                prob=0.3,
+                gamma=(0.3, 1.2),
+            ),
             RandScaleIntensityd(IMAGE, factors=0.25, prob=0.7, channel_wise=True),
             RandShiftIntensityd(IMAGE, offsets=0.3, prob=0.7, channel_wise=True),
             RandAdjustContrastd(IMAGE, prob=0.3, gamma=(0.7, 1.5)),

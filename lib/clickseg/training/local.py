@@ -65,7 +65,7 @@ def train_local(
 ) -> None:
     """Train a correction network in place."""
     patch = _patch_size(config)
-    transform = augmentation(patch, (6, 6, 2))
+    transform = augmentation(patch, (6, 6, 2), (14, 14, 5))
     tumors = [case for case in training if case.has_tumor]
 
     def draw(rng: np.random.Generator) -> list[Item]:

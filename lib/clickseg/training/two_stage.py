@@ -50,7 +50,7 @@ def train_locate(
 ) -> None:
     """Train the coarse network on random boxes of whole volumes, nine of ten with tumor."""
     patch = config.locate.patch
-    transform = augmentation(patch, (4, 4, 3))
+    transform = augmentation(patch, (4, 4, 3), (3, 3, 3))
     loss = DiceCELoss(sigmoid=True, batch=True)
 
     def draw(rng: np.random.Generator) -> Pair:
@@ -86,7 +86,7 @@ def train_segment(
 ) -> None:
     """Train the fine network on regions around tumors, a sixth of them without one."""
     patch = config.segment.patch
-    transform = augmentation(patch, (20, 20, 5))
+    transform = augmentation(patch, (20, 20, 5), (14, 14, 5))
     loss = DiceCELoss(sigmoid=True, batch=True)
 
     def draw(rng: np.random.Generator) -> Pair:
