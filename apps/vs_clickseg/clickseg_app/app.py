@@ -30,7 +30,11 @@ from clickseg_app.batch import BatchInfer
 from clickseg_app.datastore import NamedSessions, StudiesDatastore, check_tag, discarding
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, told
 from clickseg_app.infer import ClickTask, EditTask, InitialTask
-from clickseg_app.memory import keep_freed_memory, keep_what_is_loaded
+from clickseg_app.process import (
+    keep_blas_to_one_thread,
+    keep_freed_memory,
+    keep_what_is_loaded,
+)
 from clickseg_app.requests import LABEL, Folders, find_source, is_true
 from clickseg_app.settings import read_settings
 from clickseg_app.strategy import First, Random
@@ -129,6 +133,7 @@ class ClickSegApp(MONAILabelApp):
         super().on_init_complete()
         if self.settings.preload:
             warm_up(self.engine(), self.folders.uploads)
+        keep_blas_to_one_thread()
         keep_what_is_loaded()
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:

@@ -2,8 +2,13 @@ import gc
 import platform
 
 import pytest
+from threadpoolctl import ThreadpoolController
 
-from clickseg_app.memory import keep_freed_memory, keep_what_is_loaded
+from clickseg_app.process import (
+    keep_blas_to_one_thread,
+    keep_freed_memory,
+    keep_what_is_loaded,
+)
 
 
 def test_the_c_library_takes_both_settings():
@@ -25,3 +30,11 @@ def _as_before():
 def test_what_exists_is_left_out_of_garbage_collections():
     keep_what_is_loaded()
     assert gc.get_freeze_count() > 1000
+
+
+def test_linear_algebra_is_left_one_thread():
+    blas = ThreadpoolController().select(user_api="blas")
+    assert blas.lib_controllers
+    with blas.limit(limits=2):  # put back at the end what it was
+        keep_blas_to_one_thread()
+        assert {library["num_threads"] for library in blas.info()} == {1}

@@ -1,8 +1,10 @@
-"""Keep memory and garbage collection from making a reader wait.
+"""Keep memory, garbage collection and idle threads from making a reader wait.
 
 A mask of 448x448x80 has 16 MB. Left alone, glibc gives blocks of that size back to the system and
 asks for them again at each request, page by page, which takes 20 to 40 ms of a click; and Python
-looks through all that the libraries loaded for garbage now and then, which takes 200 ms.
+looks through all that the libraries loaded for garbage now and then, which takes 200 ms. A thread
+of OpenBLAS that has done its part, be it microseconds, keeps asking for more for tens of
+milliseconds, and on two cores slows down everything that a click does after.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
+
+from threadpoolctl import threadpool_limits
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of settings in glibc's malloc.h
 
@@ -34,3 +38,11 @@ def keep_what_is_loaded() -> None:
     """Leave what exists now out of all later garbage collections."""
     gc.collect()
     gc.freeze()
+
+
+def keep_blas_to_one_thread() -> None:
+    """Let linear algebra of NumPy and SciPy run where it is called; torch has its own threads.
+
+    It holds for libraries that are loaded by now.
+    """
+    threadpool_limits(1, user_api="blas")
