@@ -8,7 +8,7 @@ the weights.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -170,6 +170,37 @@ class PasteConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class PlanarConfig:
+    """A click network on axial slices, to compare with: RITM or FocalClick.
+
+    ``window`` is what the network sees, in pixels a side; it is laid ``margin`` times around mask
+    and clicks, and is at least ``smallest_mm`` wide. ``start``: share of training items that begin
+    with a faulty mask, the others begin with nothing.
+    """
+
+    method: Literal["ritm", "focal_click"]
+    disks: Literal["static", "dynamic", "joined"]
+    radius_px: Positive
+    window: Count
+    smallest_mm: Positive
+    margin: Annotated[float, Field(ge=1)]
+    filters: tuple[Count, Count, Count, Count]
+    fit: FitConfig
+    start: Share
+    drop: DropConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class RivalConfig:
+    """The recipe of a trained method to compare with."""
+
+    name: str
+    seed: Annotated[int, Field(ge=0)]
+    split: SplitConfig
+    rival: PlanarConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Config:
     """One recipe, whole."""
 
@@ -180,10 +211,15 @@ class Config:
     correction: Annotated[LocalConfig | PasteConfig, Field(discriminator="method")]
 
 
-_ADAPTER = TypeAdapter(Config)
+Recipe = TypeVar("Recipe", bound=Config | RivalConfig)
 
 
 def load_config(path: Path) -> Config:
+    """Read a recipe of ours or the published one; see ``load_recipe``."""
+    return load_recipe(path, Config)
+
+
+def load_recipe(path: Path, kind: type[Recipe]) -> Recipe:
     """Read a recipe.
 
     Raises:
@@ -194,19 +230,24 @@ def load_config(path: Path) -> Config:
     except OSError as error:
         raise ConfigError(f"no configuration at {path}: {error.strerror}") from error
     try:
-        return config_from(yaml.safe_load(text))
+        return recipe_from(yaml.safe_load(text), kind)
     except (yaml.YAMLError, ConfigError) as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
 def config_from(values: Any) -> Config:
+    """Make a recipe of ours or the published one; see ``recipe_from``."""
+    return recipe_from(values, Config)
+
+
+def recipe_from(values: Any, kind: type[Recipe]) -> Recipe:
     """Make a recipe of nested dictionaries, as YAML or a manifest holds them.
 
     Raises:
         ConfigError: with one line for each key that is unknown, missing or wrong.
     """
     try:
-        return _ADAPTER.validate_python(values)
+        return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         lines = [
             f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
@@ -216,12 +257,12 @@ def config_from(values: Any) -> Config:
         raise ConfigError("; ".join(lines)) from error
 
 
-def as_values(config: Config) -> dict[str, Any]:
-    """Return a recipe as plain values, for a manifest or YAML; ``config_from`` undoes it."""
-    values: dict[str, Any] = TypeAdapter(Config).dump_python(config, mode="json")
+def as_values(config: Config | RivalConfig) -> dict[str, Any]:
+    """Return a recipe as plain values, for a manifest or YAML; ``recipe_from`` undoes it."""
+    values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     return values
 
 
-def save_config(config: Config, path: Path) -> None:
+def save_config(config: Config | RivalConfig, path: Path) -> None:
     """Write a recipe as YAML, so that a run folder says what made it."""
     path.write_text(yaml.safe_dump(as_values(config), sort_keys=False), encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-_ANY_NEIGHBOR = np.ones((3, 3, 3), dtype=bool)
+_ANY_NEIGHBOR = np.ones((3, 3), dtype=bool)
 
 
 def drag_mm(
@@ -20,7 +20,8 @@ def drag_mm(
 ) -> float:
     """Return the radius of a dynamic disk: the mean of the tight and the enclosing one.
 
-    Tight: from the click to the border of its error. Enclosing: to the error's farthest voxel.
+    Tight: from the click to the border of its error. Enclosing: to the error's farthest voxel. Both
+    in the axial slice of the click, where the reader drags.
 
     Args:
         label: reference ``(I, J, K)``.
@@ -28,18 +29,20 @@ def drag_mm(
         spacing_mm: voxel size.
         click_ijk: voxel of the click; 0 is returned where nothing is wrong there.
     """
-    wrong = (label != 0) != (pred != 0)
-    kind = wrong & ((label != 0) == bool(label[click_ijk]))  # missed and spurious apart
-    parts, _ = ndimage.label(kind, _ANY_NEIGHBOR)
-    number = parts[click_ijk]
+    i, j, k = click_ijk
+    is_missed = bool(label[click_ijk])
+    side = label[:, :, k] != 0, pred[:, :, k] != 0
+    wrong = side[0] & ~side[1] if is_missed else side[1] & ~side[0]
+    parts, _ = ndimage.label(wrong, _ANY_NEIGHBOR)
+    number = parts[i, j]
     if number == 0:
         return 0.0
     error = np.argwhere(parts == number)
-    spacing = np.asarray(spacing_mm, dtype=float)
+    spacing = np.asarray(spacing_mm, dtype=float)[:2]
     low, high = error.min(axis=0), error.max(axis=0) + 1
     inside = np.zeros(high - low + 2, dtype=bool)
     inside[tuple((error - low + 1).T)] = True
     depth_mm = ndimage.distance_transform_edt(inside, sampling=spacing)
-    tight_mm = float(depth_mm[tuple(np.array(click_ijk) - low + 1)])
-    enclosing_mm = float(np.linalg.norm((error - click_ijk) * spacing, axis=1).max())
+    tight_mm = float(depth_mm[i - low[0] + 1, j - low[1] + 1])
+    enclosing_mm = float(np.linalg.norm((error - (i, j)) * spacing, axis=1).max())
     return (tight_mm + enclosing_mm) / 2

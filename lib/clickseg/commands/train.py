@@ -9,9 +9,10 @@ from typing import Annotated
 import torch
 import typer
 
-from clickseg.config import load_config
+from clickseg.config import RivalConfig, load_config, load_recipe
 from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
+from clickseg.training.rival import train_rival
 from clickseg.training.start import labeled_cases
 
 app = typer.Typer(help="Train the models of a recipe.", no_args_is_help=True)
@@ -53,6 +54,22 @@ def correction(
     """Train the network of the click correction, on simulated and on real errors."""
     _set_up(threads)
     train_correction(labeled_cases(studies, labels), load_config(config), out, device, source)
+
+
+@app.command("rival")
+def rival(
+    studies: Studies,
+    config: Recipe,
+    out: Out,
+    labels: Labels = None,
+    device: Device = "cpu",
+    source: Source = "",
+    threads: Threads = 0,
+) -> None:
+    """Train a method to compare with: a recipe in configs/rivals/."""
+    _set_up(threads)
+    cases, recipe = labeled_cases(studies, labels), load_recipe(config, RivalConfig)
+    train_rival(cases, recipe, out, device, source)
 
 
 def _set_up(threads: int) -> None:

@@ -15,6 +15,7 @@ from clickseg.baselines.active_contour import active_contour
 from clickseg.baselines.flooding import flooding
 from clickseg.baselines.graph_cut import GraphCut
 from clickseg.baselines.method import Answer, Mask, Method, Session
+from clickseg.baselines.planar import load_planar
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.clicks import Clicks
 from clickseg.engine import Engine
@@ -65,6 +66,12 @@ BUILDERS: dict[str, Callable[[Path], Method]] = {
     "ours": _by_engine,
     "published": _by_engine,
     "graph_cut": lambda folder: GraphCut(*load_initial(folder)),
+    "ritm_static": load_planar,
+    "ritm_dynamic": load_planar,
+    "ritm_joined": load_planar,
+    "focal_click_static": load_planar,
+    "focal_click_dynamic": load_planar,
+    "focal_click_joined": load_planar,
     "random_walker": lambda _: RandomWalker(),
     "flooding": lambda _: flooding(),
     "active_contour": lambda _: active_contour(),
@@ -72,7 +79,15 @@ BUILDERS: dict[str, Callable[[Path], Method]] = {
 """By name: how a method is made of the folder of its weights."""
 
 
-TRAINED = ("published",)
+TRAINED = (
+    "published",
+    "ritm_static",
+    "ritm_dynamic",
+    "ritm_joined",
+    "focal_click_static",
+    "focal_click_dynamic",
+    "focal_click_joined",
+)
 """These need weights that do not come with the package."""
 
 WITHOUT = ("random_walker", "flooding", "active_contour")

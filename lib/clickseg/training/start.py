@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from clickseg.config import Config, ConfigError, as_values, load_config, save_config
+from clickseg.config import (
+    Config,
+    ConfigError,
+    RivalConfig,
+    as_values,
+    load_recipe,
+    save_config,
+)
 from clickseg.metrics import dice
 from clickseg.modelfile import Manifest, save_model
 from clickseg.study import Case, find_cases, read_case_label, read_study
@@ -34,7 +41,7 @@ def labeled_cases(studies: Path, labels: Path | None = None) -> list[Case]:
     return cases
 
 
-def begin(cases: Sequence[Case], config: Config, out: Path) -> Split:
+def begin(cases: Sequence[Case], config: Config | RivalConfig, out: Path) -> Split:
     """Make the run folder: recipe and split are on disk before anything else happens.
 
     A split that is there already is kept, so that a resumed run never mixes its sides.
@@ -44,7 +51,7 @@ def begin(cases: Sequence[Case], config: Config, out: Path) -> Split:
     """
     out.mkdir(parents=True, exist_ok=True)
     recipe = out / "config.yaml"
-    if recipe.is_file() and load_config(recipe) != config:
+    if recipe.is_file() and load_recipe(recipe, type(config)) != config:
         raise ConfigError(f"{recipe} is another recipe than the one given; use another --out")
     save_config(config, recipe)
     path = out / "split.json"
@@ -69,7 +76,7 @@ def select(cases: Sequence[Case], ids: Sequence[str]) -> list[Case]:
 def finish(
     name: str,
     network: torch.nn.Module,
-    config: Config,
+    config: Config | RivalConfig,
     split: Split,
     out: Path,
     metrics: dict[str, float],

@@ -1,0 +1,271 @@
+"""Train the 2D click networks that ours is compared with.
+
+The shared recipe of the RITM and FocalClick family: binary cross-entropy and Dice in equal parts, a
+simulated reader in the loop, the loss at its last click. Static disks: some random clicks, then up
+to three at errors. Dynamic disks: clicks at errors only, their number drawn from a decaying
+exponential. The window's width is drawn anew for most items (optimal crop).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.losses import DiceCELoss
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from clickseg.baselines.planar import PlanarNetwork, Plane, Slice, answer_slice
+from clickseg.config import PlanarConfig
+from clickseg.cuts import Box
+from clickseg.drags import drag_mm
+from clickseg.metrics import dice
+from clickseg.mistakes import deformed_mistake
+from clickseg.reader import next_click
+from clickseg.training.augment import augment, augmentation, drop_sequences
+from clickseg.training.loop import Run, fit
+from clickseg.training.prepare import Prepared
+
+RANDOM_CLICKS = 0.8
+"""One more random click with this probability."""
+
+ERROR_CLICKS = 3
+"""At most, after the random ones."""
+
+FEWER = 0.3
+"""Rate of the exponential by which the number of clicks with dynamic disks decays."""
+
+MOST_CLICKS = 24
+
+FREE_WINDOW = 0.8
+"""Share of items whose window is of a random width."""
+
+BOUNDARY_PX = 2
+"""Pixels so near to the outline are its boundary."""
+
+
+@dataclass
+class Item:
+    """A slice before a reader, its truth ``(I, J)``, a width of its window (None: as in use)."""
+
+    part: Slice
+    label: Plane
+    side_mm: float | None
+
+    def window(self, config: PlanarConfig) -> Box:
+        """Return the window around mask and clicks, of the drawn width."""
+        box = self.part.window(config)
+        if self.side_mm is None:
+            return box
+        return self.part.box(np.array(box.center_ijk[:2]), self.side_mm, config)
+
+    def truth(self, box: Box) -> Tensor:
+        """Return the label in a window, ``(1, window, window)``."""
+        label = torch.from_numpy(self.label)[None, :, :, None].float()
+        return (self.part.take(label, box) > 0.5).float()
+
+    def click_at_error(self, rng: np.random.Generator) -> None:
+        """Let the reader click once more, and drag as far as the error goes."""
+        label, mask = self.label[:, :, None], self.part.mask[:, :, None]
+        spacing_mm = (*self.part.spacing_mm, 1.0)
+        clicked = [(i, j, 0) for i, j in self.part.points]
+        found = next_click(label, mask, spacing_mm, clicked, "jitter", rng)
+        if found is None:
+            return
+        (i, j, _), is_foreground = found
+        self._add((i, j), is_foreground, drag_mm(label, mask, spacing_mm, (i, j, 0)))
+
+    def click_at_random(self, rng: np.random.Generator) -> None:
+        """Click anywhere in the tumor that is missed, or beside it in what is not segmented."""
+        missed = (self.label > 0) & (self.part.mask == 0)
+        free = missed if missed.any() and rng.random() < 0.7 else (self.label == 0)
+        i, j = rng.choice(np.argwhere(free)).tolist()
+        self._add((i, j), bool(self.label[i, j]), 0.0)
+
+    def _add(self, point: tuple[int, int], is_foreground: bool, drag: float) -> None:
+        self.part.points.append(point)
+        self.part.is_foreground.append(is_foreground)
+        self.part.drags_mm.append(drag)
+
+
+def train_planar(
+    network: PlanarNetwork,
+    training: Sequence[Prepared],
+    validation: Sequence[Prepared],
+    spacing_mm: tuple[float, float],
+    config: PlanarConfig,
+    run: Run,
+) -> None:
+    """Train a network in place."""
+    tumors = [case for case in training if case.has_tumor]
+    size = tumors[0].region.shape[1:]
+    transform = augmentation((size[0], size[1], 3), (6, 6, 0), (14, 14, 3))
+
+    def draw(rng: np.random.Generator) -> list[Item]:
+        return [
+            draw_item(tumors[rng.integers(len(tumors))], transform, spacing_mm, config, rng)
+            for _ in range(config.fit.batch)
+        ]
+
+    def loss_of(net: PlanarNetwork, items: list[Item]) -> Tensor:
+        rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
+        read_along(net, items, config, run, rng)
+        return last_loss(net, items, config, run)
+
+    def validate(net: PlanarNetwork) -> float:
+        return 1 - planar_dice(net, validation, spacing_mm, config, clicks=3)
+
+    fit(network, config.fit, run, draw, loss_of, validate if validation else None)
+
+
+def draw_item(
+    case: Prepared,
+    transform: Any,
+    spacing_mm: tuple[float, float],
+    config: PlanarConfig,
+    rng: np.random.Generator,
+) -> Item:
+    """Draw a slice of a tumor, changed at random, with nothing or a faulty mask to start from."""
+    filled = np.flatnonzero(case.region_label[0, :, :, 1:-1].numpy().any(axis=(0, 1))) + 1
+    truth = np.zeros((0, 0), dtype=np.uint8)
+    while not truth.any():  # what is turned and moved may leave the slice
+        k = int(rng.choice(filled))
+        around = (..., slice(k - 1, k + 2))
+        image, label = augment(transform, case.region[around], case.region_label[around], rng)
+        truth = label[0, :, :, 1].numpy().astype(np.uint8)
+    image = drop_sequences(image, config.drop, rng)
+    is_faulty = rng.random() < config.start
+    mask = deformed_mistake(truth, rng, unchanged=0.0) if is_faulty else np.zeros_like(truth)
+    return Item(
+        Slice(image[..., 1:2].contiguous(), mask, spacing_mm, [], [], []),
+        truth,
+        _free_side_mm(truth, spacing_mm, config, rng),
+    )
+
+
+def _free_side_mm(
+    truth: Plane, spacing_mm: tuple[float, float], config: PlanarConfig, rng: np.random.Generator
+) -> float | None:
+    """Draw the width of a window: one to three times the height and width of the tumor."""
+    pixels = np.argwhere(truth)
+    if len(pixels) == 0 or rng.random() >= FREE_WINDOW:
+        return None
+    sides_mm = (pixels.max(axis=0) + 1 - pixels.min(axis=0)) * spacing_mm
+    return max(float(sides_mm.sum() * rng.uniform(1, 3)), config.smallest_mm)
+
+
+def read_along(
+    network: PlanarNetwork,
+    items: Sequence[Item],
+    config: PlanarConfig,
+    run: Run,
+    rng: np.random.Generator,
+) -> None:
+    """Let the reader click, up to the click whose answer counts."""
+    turns = []
+    for item in items:
+        if config.disks == "static":
+            while rng.random() < RANDOM_CLICKS and len(item.part.points) < MOST_CLICKS:
+                item.click_at_random(rng)
+            turns.append(int(rng.integers(ERROR_CLICKS + 1)))
+        else:
+            turns.append(min(int(rng.exponential(1 / FEWER)), MOST_CLICKS))
+        if not item.part.points:
+            item.click_at_error(rng)
+    network.eval()
+    for turn in range(max(turns)):
+        asked = [item for item, count in zip(items, turns, strict=True) if turn < count]
+        with torch.no_grad():
+            boxes, logits = _coarse(network, asked, config, run)
+        for item, box, values in zip(asked, boxes, logits.float().cpu(), strict=True):
+            where, prob = item.part.put(values, box)
+            item.part.mask[where] = prob > 0
+            item.click_at_error(rng)
+    network.train()
+
+
+def last_loss(
+    network: PlanarNetwork, items: Sequence[Item], config: PlanarConfig, run: Run
+) -> Tensor:
+    """Return the loss of the answers to all clicks so far."""
+    loss = DiceCELoss(sigmoid=True)
+    boxes, logits = _coarse(network, items, config, run)
+    truth = torch.stack([item.truth(box) for item, box in zip(items, boxes, strict=True)])
+    value: Tensor = loss(logits.float(), truth.to(run.device))
+    if network.refine is None:
+        return value
+    images, clicks, coarse, truths = [], [], [], []
+    for item, box, values in zip(items, boxes, logits.detach().float().cpu(), strict=True):
+        focus = item.part.window(config, _near_last_click(item))
+        whole = torch.where(torch.from_numpy(item.part.mask) > 0, 8.0, -8.0)
+        where, inside = item.part.put(values, box)
+        whole[where] = torch.from_numpy(inside)
+        images.append(item.part.take(item.part.image, focus))
+        clicks.append(item.part.clicks(focus, config))
+        coarse.append(item.part.take(whole[None, :, :, None], focus))
+        truths.append(item.truth(focus))
+    sharp, boundary = network.refine(
+        *(torch.stack(parts).to(run.device) for parts in (images, clicks, coarse))
+    )
+    wanted = torch.stack(truths).to(run.device)
+    edge = functional.binary_cross_entropy_with_logits(boundary.float(), _boundary(wanted))
+    return value + torch.as_tensor(loss(sharp.float(), wanted)) + edge
+
+
+def planar_dice(
+    network: PlanarNetwork,
+    cases: Sequence[Prepared],
+    spacing_mm: tuple[float, float],
+    config: PlanarConfig,
+    clicks: int,
+) -> float:
+    """Return the mean Dice of the middle slices of tumors after some clicks, from nothing."""
+    scores = []
+    for case in cases:
+        if not case.has_tumor:
+            continue
+        label = case.region_label[0].numpy()
+        k = int(np.argmax(label.sum(axis=(0, 1))))
+        truth = np.ascontiguousarray(label[:, :, k])
+        image = case.region[..., k : k + 1].float()
+        part = Slice(image, np.zeros_like(truth), spacing_mm, [], [], [])
+        item = Item(part, truth, None)
+        for number in range(clicks):
+            before = len(part.points)
+            item.click_at_error(np.random.default_rng(number))
+            if len(part.points) > before:
+                part.mask = answer_slice(network, part, config)
+        scores.append(dice(part.mask, truth))
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def _coarse(
+    network: PlanarNetwork, items: Sequence[Item], config: PlanarConfig, run: Run
+) -> tuple[list[Box], Tensor]:
+    """Return the windows of items and the logits in them, ``(B, 1, window, window)``."""
+    boxes = [item.window(config) for item in items]
+    images = [item.part.take(item.part.image, box) for item, box in zip(items, boxes, strict=True)]
+    clicks = [item.part.clicks(box, config) for item, box in zip(items, boxes, strict=True)]
+    logits = network.coarse(torch.stack(images).to(run.device), torch.stack(clicks).to(run.device))
+    return boxes, logits
+
+
+def _near_last_click(item: Item) -> NDArray[np.bool_]:
+    """Return the pixels of the error that holds the last click, or the click alone."""
+    wrong = item.label != item.part.mask
+    parts, _ = ndimage.label(wrong, np.ones((3, 3)))
+    number = parts[item.part.points[-1]]
+    return np.asarray(parts == number) if number else np.zeros(wrong.shape, dtype=bool)
+
+
+def _boundary(truth: Tensor) -> Tensor:
+    """Return the pixels near the outline of a 0/1 mask ``(B, 1, H, W)``."""
+    size = 2 * BOUNDARY_PX + 1
+    grown = functional.max_pool2d(truth, size, 1, BOUNDARY_PX)
+    shrunk = -functional.max_pool2d(-truth, size, 1, BOUNDARY_PX)
+    return grown - shrunk

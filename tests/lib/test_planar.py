@@ -1,0 +1,187 @@
+"""The 2D click networks: what gets in, what is taken over, and that training moves them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clickseg.baselines.planar import MAPS, Planar, PlanarNetwork, Slice, answer_slice
+from clickseg.clicks import Click
+from clickseg.config import ConfigError, RivalConfig, load_recipe, recipe_from
+from clickseg.geometry import Grid
+from clickseg.study import Study
+from clickseg.training.loop import Run
+from clickseg.training.planar import planar_dice, train_planar
+from clickseg.training.prepare import Prepared
+
+RIVALS = Path(__file__).parents[2] / "configs" / "rivals"
+RECIPES = sorted(RIVALS.glob("*.yaml"))
+
+
+@pytest.fixture(params=RECIPES, ids=[path.stem for path in RECIPES])
+def config(request):
+    return load_recipe(request.param, RivalConfig).rival
+
+
+def small(method="ritm", disks="static"):
+    config = load_recipe(RIVALS / f"{method}_{disks}.yaml", RivalConfig).rival
+    return replace(config, window=32, filters=(4, 4, 8, 8))
+
+
+class Says(torch.nn.Module):
+    """Answers with one of the channels it sees, as logits: an echo network."""
+
+    def __init__(self, channel):
+        super().__init__()
+        self.channel = channel
+
+    def forward(self, image, clicks):
+        return torch.cat([image, clicks], 1)[:, self.channel : self.channel + 1] * 20 - 10
+
+
+def network_that_says(config, channel):
+    network = PlanarNetwork(config)
+    network.coarse = Says(channel)
+    return network
+
+
+def part_of(mask, points=(), kinds=(), drags=(), image=None):
+    if image is None:
+        image = torch.zeros(2, *mask.shape, 1)
+    return Slice(image, mask, (0.5, 0.7), list(points), list(kinds), list(drags))
+
+
+def block(shape=(83, 61), rows=slice(30, 50), columns=slice(20, 34)):
+    mask = np.zeros(shape, np.uint8)
+    mask[rows, columns] = 1
+    return mask
+
+
+def test_the_window_holds_mask_and_clicks_and_the_margin():
+    part = part_of(block(), [(60, 25)], [True], [0.0])
+    box = part.window(small())
+    # Rows 30 to 60: 31 of 0.5 mm, columns 20 to 33: 14 of 0.7 mm. 1.4 times the longer, but 24 mm.
+    assert box.step[0] * 0.5 == pytest.approx(24.0 / 32)
+    assert box.step[1] * 0.7 == pytest.approx(24.0 / 32)
+    assert box.center_ijk[:2] == (45.0, 26.5)
+    wide = part_of(block(rows=slice(2, 80)), [(60, 25)], [True], [0.0]).window(small())
+    assert wide.step[0] * 0.5 == pytest.approx(1.4 * 78 * 0.5 / 32)
+
+
+def test_clicks_and_mask_reach_the_network(config):
+    part = part_of(block(), [(60, 25), (35, 25)], [True, False], [6.0, 0.0])
+    box = part.window(config)
+    maps = part.clicks(box, config)
+    assert maps.shape == (MAPS[config.disks] + 1, 96, 96)
+    pixel_mm = 24.0 / 96
+    foreground, background, mask = maps[0], maps[1], maps[-1]
+    at = (np.array((60, 25)) - box.center_ijk[:2]) / box.step[:2] + 48
+    assert foreground[tuple(np.rint(at).astype(int))] == 1
+    radius_px = 3.0 if config.disks in ("static", "joined") else 6.0 / pixel_mm
+    distance_px = np.hypot(*(np.indices((96, 96)).T - at).T)
+    assert int(foreground.sum()) == pytest.approx(int((distance_px <= radius_px).sum()), abs=2)
+    assert background.sum() > 0  # a drag of nothing is still a disk
+    assert mask.sum() * pixel_mm**2 == pytest.approx(20 * 14 * 0.35, rel=0.1)
+    if config.disks == "joined":
+        assert maps[2].sum() > 10 * foreground.sum()
+
+
+def test_the_slice_beyond_the_window_is_kept():
+    mask = block()
+    mask[80:, 58:] = 1  # far from the click, but in the mask: the window would hold it
+    part = part_of(np.zeros_like(mask), [(40, 27)], [True], [0.0])
+    config = small()
+    box = part.window(config)
+    nothing = network_that_says(config, 0)  # the image is empty: it says background everywhere
+    part.mask = mask.copy()
+    part.window = lambda *_: box
+    after = answer_slice(nothing, part, config)
+    assert after[80:, 58:].all()
+    assert not after[38:43, 25:30].any()
+
+
+@pytest.mark.parametrize("point", [(40, 27), (10, 10)])
+def test_a_click_that_is_ignored_changes_nothing_with_focal_click(point):
+    config = small("focal_click")
+    echo = network_that_says(config, 2 + MAPS["static"])  # the previous mask
+    part = part_of(block(), [point], [point == (10, 10)], [0.0])
+    np.testing.assert_array_equal(answer_slice(echo, part, config), part.mask)
+
+
+def test_focal_click_takes_over_the_part_that_holds_the_click_and_no_other():
+    config = small("focal_click")
+
+    class Coarse(torch.nn.Module):
+        def forward(self, _image, _clicks, coarse):
+            return coarse, coarse
+
+    network = network_that_says(config, 0)  # what the T1ce shows
+    network.refine = Coarse()
+    image = torch.zeros(2, 83, 61, 1)
+    image[0, 30:50, 20:34] = 1  # the tumor, as it is segmented,
+    image[0, 55:65, 20:30] = 1  # a missed part with the click,
+    image[0, 34:40, 40:46] = 1  # and another without
+    part = part_of(block(), [(60, 25)], [True], [0.0], image)
+    after = answer_slice(network, part, config)
+    assert after[57:63, 22:28].all()
+    assert not after[34:40, 41:45].any()
+    assert after[32:48, 22:32].all()
+
+
+def study_of(mask3d):
+    rng = np.random.default_rng(3)
+    grid = Grid(mask3d.shape, np.diag([0.5, 0.5, 1.5, 1.0]))
+    image = rng.normal(0, 0.2, (2, *mask3d.shape)).astype(np.float32)
+    image[0] += 2 * mask3d
+    return Study("block", image, grid, None)
+
+
+def test_a_click_mends_its_slice_and_leaves_the_start_mask_alone(config):
+    mask = np.zeros((83, 61, 7), np.uint8)
+    mask[30:50, 20:34, 2:6] = 1
+    study, start = study_of(mask), np.zeros_like(mask)
+    torch.manual_seed(0)
+    method = Planar(PlanarNetwork(config), config, "1")
+    session = method.open(study, start)
+    clicks = tuple(Click.at(v, True, study.grid) for v in ((40, 27, 3), (41, 28, 3), (40, 27, 5)))
+    for count in (1, 2, 3):
+        answer = session.answer(clicks[:count], (4.0,) * count)
+    changed = np.flatnonzero(answer.mask.any(axis=(0, 1)))
+    assert set(changed) <= {3, 5}
+    assert not start.any()
+    assert method.initial(study).sum() == 0
+
+
+def test_an_unknown_key_is_an_error():
+    values = {"name": "x", "seed": 1, "split": {"patient": ".", "validation": 0.1}, "rival": {}}
+    with pytest.raises(ConfigError, match="method"):
+        recipe_from(values, RivalConfig)
+
+
+def prepared(name, rows):
+    """A case whose T1ce shows a bright block in 5 of 11 slices."""
+    label = np.zeros((1, 72, 64, 11), np.uint8)
+    label[0, rows, 22:40, 3:8] = 1
+    rng = np.random.default_rng(len(name))
+    image = rng.normal(0, 0.3, (2, 72, 64, 11)).astype(np.float32)
+    image[0] += 3 * label[0]
+    nothing = torch.zeros(1, 1, 1, 1)
+    region, truth = torch.from_numpy(image).half(), torch.from_numpy(label)
+    return Prepared(name, region, truth, (), nothing, nothing, True)
+
+
+@pytest.mark.parametrize("method", ["ritm", "focal_click"])
+@pytest.mark.parametrize("disks", ["static", "dynamic"])
+def test_training_learns_a_bright_block(tmp_path, method, disks):
+    config = small(method, disks)
+    length = {"epochs": 2, "steps_per_epoch": 12, "batch": 4, "rate": 0.01}
+    config = replace(config, fit=replace(config.fit, **length, bfloat16=False, average=0))
+    cases = [prepared("one", slice(24, 44)), prepared("three", slice(20, 38))]
+    torch.manual_seed(2)
+    network = PlanarNetwork(config)
+    before = planar_dice(network.eval(), cases[1:], (0.5, 0.5), config, clicks=2)
+    train_planar(network, cases, [], (0.5, 0.5), config, Run(tmp_path, "rival", 2))
+    after = planar_dice(network.eval(), cases[1:], (0.5, 0.5), config, clicks=2)
+    assert after > max(before, 0.7)
