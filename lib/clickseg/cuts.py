@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-Slices = tuple[slice, slice, slice]
+from clickseg.boxes import Slices
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,6 @@ def _sample(image: Tensor, axes: list[Tensor], mode: str, padding: str) -> Tenso
 
 def _counts_up(index: Tensor) -> bool:
     return bool((index[1:] - index[:-1] == 1).all())
-
-
-def hull(boxes: Sequence[Slices]) -> Slices:
-    """Return the smallest box that holds all of at least one."""
-    i, j, k = (
-        slice(min(part.start for part in parts), max(part.stop for part in parts))
-        for parts in zip(*boxes, strict=True)
-    )
-    return i, j, k
 
 
 def shrink(image: Tensor, spacing_mm: Sequence[float], wanted_mm: Sequence[float]) -> Tensor:

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clickseg.cuts import Slices
-from clickseg.metrics import bounding_box
+from clickseg.boxes import Slices, bounding_box
 
 UNSURE = 0.35
 """A smoothed doubt below this (0: sure, 1: a toss-up) is not worth a click."""

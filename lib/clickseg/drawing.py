@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from clickseg.boxes import bounding_box
 from clickseg.clicks import Clicks, Voxel, voxels_of
-from clickseg.metrics import bounding_box, dice, volume_ml
+from clickseg.metrics import dice, volume_ml
 from clickseg.study import Study
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clickseg.cuts import Slices, hull
-from clickseg.metrics import bounding_box
+from clickseg.boxes import Slices, bounding_box, hull
 
 Mask = NDArray[np.uint8]
 

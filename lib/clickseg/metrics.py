@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
+from clickseg.boxes import bounding_box
 from clickseg.geometry import voxel_ml
 
 HARM = 0.005
@@ -30,19 +31,6 @@ def iou(pred: NDArray[Any], label: NDArray[Any]) -> float:
 def volume_ml(mask: NDArray[Any], affine: ArrayLike) -> float:
     """Return the volume of a mask in ml; 0 where it is empty."""
     return int(np.count_nonzero(mask)) * voxel_ml(affine)
-
-
-def bounding_box(mask: NDArray[Any]) -> tuple[slice, ...] | None:
-    """Return the smallest box that holds a mask of any dimension, or None where it is empty."""
-    box = [slice(0, n) for n in mask.shape]
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        # Each axis that is cut makes the next look cheaper: 1 ms for 448x448x80, not 9.
-        filled = np.flatnonzero(mask[tuple(box)].any(axis=others))
-        if filled.size == 0:
-            return None
-        box[axis] = slice(int(filled[0]), int(filled[-1]) + 1)
-    return tuple(box)
 
 
 def max_axial_diameter_mm(mask: NDArray[Any], affine: ArrayLike) -> float:

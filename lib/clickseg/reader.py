@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from clickseg.metrics import bounding_box
+from clickseg.boxes import bounding_box, grown
 
 __all__ = ["Index", "Robot", "border_clicks", "next_click", "simulate_clicks"]
 
@@ -118,7 +118,7 @@ def border_clicks(
     box = bounding_box(label)
     if box is None:
         return drawn
-    box = _grown(box, 1, label.shape)
+    box = grown(box, 1, label.shape)
     mask = label[box].astype(bool)
     start = [axis.start for axis in box]
     if where == "border":
@@ -170,7 +170,7 @@ def simulate_clicks(
     box = bounding_box(np.logical_or(label, pred))
     if box is None:
         return clicks
-    box = _grown(box, 1, label.shape)
+    box = grown(box, 1, label.shape)
     label_box, pred_box = label[box].astype(bool), pred[box].astype(bool)
     outlines = _outline(label_box)
     for k in range(label_box.shape[2]):
@@ -192,13 +192,6 @@ def _checked_spacing(
     if spacing.shape != (3,) or not (spacing > 0).all():
         raise ValueError(f"spacing_mm must be three positive lengths, not {spacing_mm!r}")
     return spacing
-
-
-def _grown(box: tuple[slice, ...], margin: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(
-        slice(max(axis.start - margin, 0), min(axis.stop + margin, size))
-        for axis, size in zip(box, shape, strict=True)
-    )
 
 
 def _largest_component(label: Mask, pred: Mask, clicked: Mask) -> tuple[Mask, bool] | None:
@@ -267,7 +260,7 @@ def _border_of_component(
     """Return the component's voxel at the true outline farthest from the outline of ``pred``."""
     around = bounding_box(np.logical_or(label, pred))
     assert around is not None
-    wide = _grown(around, 1, label.shape)
+    wide = grown(around, 1, label.shape)
     inner = tuple(
         slice(axis.start - outer.start, axis.stop - outer.start)
         for axis, outer in zip(box, wide, strict=True)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from clickseg.boxes import bounding_box
 from clickseg.clicks import MAX_CLICKS, Click, ClickError, Clicks, voxels_of
 from clickseg.geometry import Grid, spacing_mm
-from clickseg.metrics import bounding_box
 from clickseg.study import check_same_grid
 from clickseg.volume import Volume, read_volume
 

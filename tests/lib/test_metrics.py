@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clickseg.metrics import bounding_box, dice, iou, max_axial_diameter_mm, volume_ml
+from clickseg.metrics import dice, iou, max_axial_diameter_mm, volume_ml
 
 SHAPE = (37, 31, 23)
 RAS = np.diag([0.4, 0.5, 1.5, 1.0])
@@ -46,12 +46,6 @@ def test_volume_is_voxels_times_their_size():
 
 def test_volume_of_a_flipped_grid_is_positive():
     assert volume_ml(mask_of((1, 2, 3)), np.diag([-0.4, -0.5, 1.5, 1])) == pytest.approx(0.0003)
-
-
-def test_the_bounding_box_is_tight():
-    assert bounding_box(EMPTY) is None
-    box = bounding_box(mask_of((5, 7, 11), (6, 3, 22)))
-    assert box == (slice(5, 7), slice(3, 8), slice(11, 23))
 
 
 def test_the_diameter_of_one_voxel_is_its_diagonal():

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clickseg.boxes import Slices, bounding_box, grown, hull
 from clickseg.clicks import Clicks, voxels_of
-from clickseg.cuts import Slices
-from clickseg.metrics import bounding_box
 from clickseg.study import Study
 
 Mask = NDArray[np.uint8]
@@ -51,14 +50,11 @@ def region_of(study: Study, mask: Mask, clicks: Clicks, margin_mm: float = MARGI
     """Return the region of a mask and at least one click."""
     grid = study.grid.canonical
     voxels, is_foreground = voxels_of(clicks, grid)
-    low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
+    held = [tuple(slice(int(v), int(v) + 1) for v in voxel) for voxel in voxels]
     box = bounding_box(mask)
-    if box is not None:
-        low = np.minimum(low, [side.start for side in box])
-        high = np.maximum(high, [side.stop for side in box])
-    more = np.ceil(margin_mm / grid.spacing_mm).astype(int)
-    low, high = np.maximum(low - more, 0), np.minimum(high + more, grid.shape)
-    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    around = hull([*held, *([] if box is None else [box])])  # type: ignore[list-item]
+    i, j, k = grown(around, np.ceil(margin_mm / grid.spacing_mm), grid.shape)
+    low = np.array([i.start, j.start, k.start])
     return Region(
         (i, j, k), study.image[:, i, j, k], mask[i, j, k], voxels - low, is_foreground,
         grid.spacing_mm,

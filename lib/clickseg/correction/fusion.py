@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clickseg.cuts import Slices, hull
+from clickseg.boxes import Slices, hull
 
 START_LOGIT = 4.0
 """The start mask counts as logits of this size; those of a pass are clipped to it."""

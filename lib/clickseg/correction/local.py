@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
 
+from clickseg.boxes import Slices
 from clickseg.clicks import Clicks, voxels_of
 from clickseg.config import LocalConfig
 from clickseg.correction.fusion import Pass, brought, fuse, pin, touching
 from clickseg.correction.result import Correction
-from clickseg.cuts import Box, Slices
+from clickseg.cuts import Box
 from clickseg.doubt import most_uncertain
 from clickseg.guidance import draw_clicks
 from clickseg.precision import answering, one_thread

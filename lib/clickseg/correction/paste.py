@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clickseg.boxes import Slices
 from clickseg.clicks import Clicks, voxels_of
 from clickseg.config import PasteConfig
 from clickseg.correction.result import Correction
-from clickseg.cuts import Slices
 from clickseg.doubt import most_uncertain
 from clickseg.intensity import intensity_range, to_unit_range
 from clickseg.study import Study

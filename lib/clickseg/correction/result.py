@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clickseg.cuts import Slices
+from clickseg.boxes import Slices
 
 
 @dataclass(frozen=True, eq=False)

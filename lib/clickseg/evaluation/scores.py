@@ -10,9 +10,9 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from numpy.typing import NDArray
 
-from clickseg.cuts import Slices
+from clickseg.boxes import Slices, bounding_box, grown
 from clickseg.geometry import Grid
-from clickseg.metrics import bounding_box, dice, iou, max_axial_diameter_mm
+from clickseg.metrics import dice, iou, max_axial_diameter_mm
 
 Mask = NDArray[np.uint8]
 
@@ -88,8 +88,5 @@ def _around(pred: Mask, label: Mask) -> Slices:
     """Return the box of both masks with one voxel more, where the image has one."""
     box = bounding_box((pred != 0) | (label != 0))
     assert box is not None
-    i, j, k = (
-        slice(max(0, side.start - 1), min(n, side.stop + 1))
-        for side, n in zip(box, pred.shape, strict=True)
-    )
+    i, j, k = grown(box, 1, pred.shape)
     return i, j, k

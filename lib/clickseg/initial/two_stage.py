@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from clickseg.boxes import Slices
 from clickseg.config import TwoStageConfig
-from clickseg.cuts import Box, Slices, shrink
+from clickseg.cuts import Box, shrink
 from clickseg.doubt import most_uncertain
 from clickseg.initial.result import Initial
 from clickseg.networks import build_network

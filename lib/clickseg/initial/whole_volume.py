@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clickseg.boxes import Slices
 from clickseg.config import WholeVolumeConfig
-from clickseg.cuts import Slices
 from clickseg.doubt import most_uncertain
 from clickseg.initial.result import Initial
 from clickseg.intensity import intensity_range, to_unit_range

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clickseg.metrics import bounding_box
+from clickseg.boxes import bounding_box, grown
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -157,16 +157,6 @@ class Missing:
     def apply(self, mask: Mask, spacing: Floats) -> Mask:  # noqa: ARG002  # a step's signature
         """Return an empty mask."""
         return np.zeros_like(mask)
-
-
-def grown(
-    box: tuple[slice, ...], margin: NDArray[np.int64], shape: tuple[int, ...]
-) -> tuple[slice, ...]:
-    """Return a box with ``margin`` more voxels on either side, within the shape."""
-    return tuple(
-        slice(max(side.start - int(more), 0), min(side.stop + int(more), size))
-        for side, more, size in zip(box, margin, shape, strict=True)
-    )
 
 
 def _rotation(angles_deg: tuple[float, ...]) -> Floats:

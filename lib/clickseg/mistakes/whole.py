@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clickseg.metrics import bounding_box
+from clickseg.boxes import bounding_box, grown
 from clickseg.mistakes.steps import (
     Cutoff,
     Deformation,
@@ -18,7 +18,6 @@ from clickseg.mistakes.steps import (
     Mask,
     Missing,
     Step,
-    grown,
 )
 
 ROTATION_DEG = 20.0
@@ -153,6 +152,6 @@ def _spurious(
         center = rng.uniform(0, np.array(mask.shape) - 1) * spacing
         blob = _ellipsoid(tuple(center.tolist()), rng.uniform(0.3, 0.8) * radius, True, rng)
         box, inside = blob.voxels(mask.shape, spacing)
-        if inside.any() and not mask[grown(box, np.ones(mask.ndim, int), mask.shape)].any():
+        if inside.any() and not mask[grown(box, 1, mask.shape)].any():
             return (blob,)
     return ()
