@@ -5,6 +5,7 @@ This is the only pre-processing: training, command line, server and evaluation a
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from clickseg.volume import (
 
 T2_FOLDER = "t2"
 LABEL_FOLDER = "labels/final"
+logger = logging.getLogger(__name__)
+
 INTENSITY = "tissue-z-1"
 """Name of the rule of ``normalize``: weights are for images that were normalized by it."""
 
@@ -84,6 +87,22 @@ def find_cases(studies: Path, label_folder: Path | None = None) -> list[Case]:
     if twice:
         raise ImageError(f"several images in {studies} have the same id: {', '.join(twice)}")
     return sorted(cases, key=lambda case: case.case_id)
+
+
+def labeled_cases(studies: Path, label_folder: Path | None = None) -> list[Case]:
+    """List the cases of a studies folder that have a label; how many have none is reported.
+
+    Raises:
+        ImageError: as ``find_cases``, and if no case has a label.
+    """
+    cases = find_cases(studies, label_folder)
+    labeled = [case for case in cases if case.label is not None]
+    if not labeled:
+        place = label_folder or studies / LABEL_FOLDER
+        raise ImageError(f"labels of the studies were wanted, there are none in {place}")
+    if len(labeled) < len(cases):
+        logger.warning("%d studies without a label are left out", len(cases) - len(labeled))
+    return labeled
 
 
 def _images_in(folder: Path) -> Iterator[Path]:

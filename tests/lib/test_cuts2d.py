@@ -15,11 +15,10 @@ from clickseg.metrics import dice
 from clickseg.modelfile import ModelError
 from clickseg.models import load_correction
 from clickseg.networks import build_network
-from clickseg.study import Case, read_study
+from clickseg.study import Case, labeled_cases, read_study
 from clickseg.training.correction import train_correction
 from clickseg.training.cuts2d import border_cuts, error_cuts, fit_cuts, train_cuts2d, with_error
 from clickseg.training.loop import Run
-from clickseg.training.start import labeled_cases
 from clickseg.volume import ImageError, Volume, write_volume
 
 PUBLISHED = Path(__file__).parents[2] / "configs" / "published.yaml"

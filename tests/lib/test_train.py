@@ -14,13 +14,13 @@ from clickseg.correction.local import LocalCorrection
 from clickseg.geometry import Grid
 from clickseg.modelfile import read_manifest
 from clickseg.models import load_models
-from clickseg.study import read_study
+from clickseg.study import labeled_cases, read_study
 from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
 from clickseg.training.local import ball_loss, click_scores, region_study
 from clickseg.training.prepare import Prepared, prepare_cases
 from clickseg.training.split import read_split
-from clickseg.training.start import begin, labeled_cases
+from clickseg.training.start import begin
 from clickseg.volume import ImageError, Volume, write_volume
 
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
@@ -158,8 +158,16 @@ def test_a_corrupt_study_among_good_ones_is_left_out(studies, tmp_path, caplog):
 
 def test_a_folder_without_labels_is_refused(tmp_path):
     write_case(tmp_path, "VS-1", (30, 26, 9), 4.0, label=False)
-    with pytest.raises(ImageError, match=r"no study in .* has a label"):
+    with pytest.raises(ImageError, match=r"labels .* were wanted, there are none in .*final"):
         labeled_cases(tmp_path)
+
+
+def test_studies_without_a_label_are_counted(tmp_path, caplog):
+    write_case(tmp_path, "VS-1", (30, 26, 9), 4.0, label=False)
+    write_case(tmp_path, "VS-2", (30, 26, 9), 4.0)
+    with caplog.at_level("WARNING"):
+        assert [case.case_id for case in labeled_cases(tmp_path)] == ["VS-2"]
+    assert "1 studies without a label are left out" in caplog.text
 
 
 def prepare(cases):

@@ -30,8 +30,8 @@ from clickseg.evaluation.run import (
 from clickseg.evaluation.summary import summarize
 from clickseg.evaluation.table import as_markdown
 from clickseg.reader import Robot
-from clickseg.study import LABEL_FOLDER, Case, find_cases, read_case_label, read_study
-from clickseg.volume import ImageError, read_label
+from clickseg.study import Case, labeled_cases, read_case_label, read_study
+from clickseg.volume import read_label
 
 Result = dict[str, Any]
 
@@ -64,7 +64,7 @@ def evaluate(
     versions = {name: method_of(name, folder).version for name, folder in methods}
     if start not in (OWN, NOTHING):
         initial_of(start)
-    cases = _labeled(studies, labels)
+    cases = labeled_cases(studies, labels)
     plan = Plan(clicks, cast(Robot, robot), seed, start, cast(Sequences, sequences))
     work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
     results = run_jobs(work, jobs)
@@ -79,17 +79,6 @@ def evaluate(
     for name, _ in methods:
         _draw_examples([r for r in results if r["method"] == name], cases, out)
     typer.echo(table)
-
-
-def _labeled(studies: Path, labels: Path | None) -> list[Case]:
-    cases = find_cases(studies, labels)
-    labeled = [case for case in cases if case.label is not None]
-    if not labeled:
-        place = labels or studies / LABEL_FOLDER
-        raise ImageError(f"labels of the studies were wanted, there are none in {place}")
-    if len(labeled) < len(cases):
-        typer.echo(f"{len(cases) - len(labeled)} studies without a label are left out", err=True)
-    return labeled
 
 
 def _check(option: str, value: str, known: Sequence[str]) -> None:

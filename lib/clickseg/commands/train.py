@@ -10,10 +10,10 @@ import torch
 import typer
 
 from clickseg.config import RivalConfig, load_config, load_recipe
+from clickseg.study import labeled_cases
 from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
 from clickseg.training.rival import train_rival
-from clickseg.training.start import labeled_cases
 
 app = typer.Typer(help="Train the models of a recipe.", no_args_is_help=True)
 

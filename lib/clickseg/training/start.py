@@ -22,23 +22,10 @@ from clickseg.config import (
 )
 from clickseg.metrics import dice
 from clickseg.modelfile import Manifest, save_model
-from clickseg.study import Case, find_cases, read_case_label, read_study
+from clickseg.study import Case, read_case_label, read_study
 from clickseg.training.split import Split, read_split, split_cases, write_split
-from clickseg.volume import ImageError
 
 logger = logging.getLogger(__name__)
-
-
-def labeled_cases(studies: Path, labels: Path | None = None) -> list[Case]:
-    """List the cases of a folder that have a label.
-
-    Raises:
-        ImageError: if there is none.
-    """
-    cases = [case for case in find_cases(studies, labels) if case.label is not None]
-    if not cases:
-        raise ImageError(f"no study in {studies} has a label to train on")
-    return cases
 
 
 def begin(cases: Sequence[Case], config: Config | RivalConfig, out: Path) -> Split:
