@@ -7,11 +7,11 @@ import sys
 import typer
 
 from clickseg.clicks import ClickError
-from clickseg.commands import train
 from clickseg.commands.evaluate import evaluate
 from clickseg.commands.phantom import phantom
 from clickseg.commands.picture import picture
 from clickseg.commands.segment import correct, segment
+from clickseg.commands.train import train
 from clickseg.config import ConfigError
 from clickseg.evaluation.methods import MethodError
 from clickseg.modelfile import ModelError
@@ -30,7 +30,7 @@ app.command("segment")(segment)
 app.command("correct")(correct)
 app.command("evaluate")(evaluate)
 app.command("picture")(picture)
-app.add_typer(train.app, name="train")
+app.command("train")(train)
 
 
 def main() -> None:

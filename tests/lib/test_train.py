@@ -7,10 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from clickseg.cli import app
 from clickseg.clicks import Click
-from clickseg.config import ConfigError, config_from, load_config
+from clickseg.config import (
+    ConfigError,
+    RivalConfig,
+    config_from,
+    load_config,
+    load_recipe,
+    save_config,
+)
 from clickseg.correction.local import LocalCorrection
+from clickseg.evaluation.methods import build_method, parse_method
 from clickseg.geometry import Grid
 from clickseg.modelfile import read_manifest
 from clickseg.models import load_models
@@ -24,6 +34,7 @@ from clickseg.training.start import begin
 from clickseg.volume import ImageError, Volume, write_volume
 
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
+RIVALS = DEFAULT.parent / "rivals"
 SHAPE = (61, 53, 19)
 TRAINING = ("fold0", "fold1", "locate", "segment", "correction")
 
@@ -154,6 +165,27 @@ def test_a_corrupt_study_among_good_ones_is_left_out(studies, tmp_path, caplog):
         prepared = prepare(labeled_cases(tmp_path))
     assert [case.case_id for case in prepared] == ["VS-1", "VS-2", "VS-4", "VS-5"]
     assert "VS-3 is left out" in caplog.text
+
+
+def test_a_rival_is_trained_and_answers(studies, tmp_path):
+    config = load_recipe(RIVALS / "focal_click_joined.yaml", RivalConfig)
+    length = {"epochs": 1, "steps_per_epoch": 2, "batch": 2, "bfloat16": False}
+    fit = replace(config.rival.fit, **length)
+    small_one = replace(config.rival, window=32, filters=(4, 4, 8, 8), fit=fit)
+    config = replace(config, split=replace(config.split, validation=0.34), rival=small_one)
+    recipe = tmp_path / "tiny.yaml"
+    save_config(config, recipe)
+    assert load_recipe(recipe, RivalConfig) == config
+    out = tmp_path / "run"
+    command = ["train", "rival", "--studies", str(studies), "--config", str(recipe)]
+    result = CliRunner().invoke(app, [*command, "--out", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert read_manifest(out, "rival").metrics.keys() >= {"slice_dice_after_3"}
+    name, folder = parse_method(f"focal_click_joined={out}")
+    study = read_study(studies / "VS-1.nii.gz")
+    session = build_method(name, folder).open(study, None)
+    answer = session.answer((Click.at((30, 26, 9), True, study.grid.canonical),), (3.0,))
+    assert answer.mask.shape == study.grid.canonical.shape
 
 
 def test_a_folder_without_labels_is_refused(tmp_path):

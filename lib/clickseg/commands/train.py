@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,64 +16,38 @@ from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
 from clickseg.training.rival import train_rival
 
-app = typer.Typer(help="Train the models of a recipe.", no_args_is_help=True)
 
-Studies = Annotated[Path, typer.Option(help="Folder of studies with labels/final.")]
-Recipe = Annotated[Path, typer.Option("--config", help="A recipe in configs/.")]
-Out = Annotated[Path, typer.Option(help="Run folder; a run that stopped goes on from there.")]
-Labels = Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
-Source = Annotated[str, typer.Option(help="What the studies are, in words, for the manifest.")]
-Threads = Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)]
+class Part(StrEnum):
+    """What can be trained."""
+
+    INITIAL = "initial"
+    CORRECTION = "correction"
+    RIVAL = "rival"
 
 
-@app.command("initial")
-def initial(
-    studies: Studies,
-    config: Recipe,
-    out: Out,
-    labels: Labels = None,
-    device: Device = "cpu",
-    source: Source = "",
-    threads: Threads = 0,
+def train(
+    part: Annotated[
+        Part,
+        typer.Argument(help="The initial outline, its correction, or a method to compare with."),
+    ],
+    studies: Annotated[Path, typer.Option(help="Folder of studies with labels/final.")],
+    config: Annotated[Path, typer.Option(help="A recipe in configs/; of a rival, in its rivals/.")],
+    out: Annotated[Path, typer.Option(help="Run folder; a run that stopped goes on from there.")],
+    labels: Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    source: Annotated[
+        str, typer.Option(help="What the studies are, in words, for the manifest.")
+    ] = "",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
 ) -> None:
-    """Train the network(s) of the initial outline."""
-    _set_up(threads)
-    train_initial(labeled_cases(studies, labels), load_config(config), out, device, source)
-
-
-@app.command("correction")
-def correction(
-    studies: Studies,
-    config: Recipe,
-    out: Out,
-    labels: Labels = None,
-    device: Device = "cpu",
-    source: Source = "",
-    threads: Threads = 0,
-) -> None:
-    """Train the network of the click correction, on simulated and on real errors."""
-    _set_up(threads)
-    train_correction(labeled_cases(studies, labels), load_config(config), out, device, source)
-
-
-@app.command("rival")
-def rival(
-    studies: Studies,
-    config: Recipe,
-    out: Out,
-    labels: Labels = None,
-    device: Device = "cpu",
-    source: Source = "",
-    threads: Threads = 0,
-) -> None:
-    """Train a method to compare with: a recipe in configs/rivals/."""
-    _set_up(threads)
-    cases, recipe = labeled_cases(studies, labels), load_recipe(config, RivalConfig)
-    train_rival(cases, recipe, out, device, source)
-
-
-def _set_up(threads: int) -> None:
+    """Train a part of a recipe and write its model."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if threads:
         torch.set_num_threads(threads)
+    cases = labeled_cases(studies, labels)
+    if part is Part.RIVAL:
+        train_rival(cases, load_recipe(config, RivalConfig), out, device, source)
+    elif part is Part.CORRECTION:
+        train_correction(cases, load_config(config), out, device, source)
+    else:
+        train_initial(cases, load_config(config), out, device, source)
