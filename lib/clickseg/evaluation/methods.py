@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from clickseg.baselines.active_contour import active_contour
+from clickseg.baselines.bifseg import Bifseg
 from clickseg.baselines.flooding import flooding
 from clickseg.baselines.graph_cut import GraphCut
 from clickseg.baselines.method import Answer, Mask, Method, Session
@@ -19,6 +20,7 @@ from clickseg.baselines.planar import load_planar
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.clicks import Clicks
 from clickseg.engine import Engine
+from clickseg.initial import TwoStage
 from clickseg.models import WEIGHTS, Models, load_initial, load_models
 from clickseg.study import Study
 
@@ -62,10 +64,18 @@ def _by_engine(folder: Path) -> Method:
     return EngineMethod(load_models(folder))
 
 
+def _bifseg(folder: Path) -> Method:
+    initial, version = load_initial(folder)
+    if not isinstance(initial, TwoStage):
+        raise MethodError(f"bifseg goes on from a two_stage initial model; {folder} holds another")
+    return Bifseg(initial, version)
+
+
 BUILDERS: dict[str, Callable[[Path], Method]] = {
     "ours": _by_engine,
     "published": _by_engine,
     "graph_cut": lambda folder: GraphCut(*load_initial(folder)),
+    "bifseg": _bifseg,
     "ritm_static": load_planar,
     "ritm_dynamic": load_planar,
     "ritm_joined": load_planar,

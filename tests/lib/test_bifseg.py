@@ -1,0 +1,90 @@
+"""BIFSeg: what counts when the network learns one image, and that it learns that image alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clickseg.baselines.bifseg import CLICK_WEIGHT, Bifseg, weights
+from clickseg.baselines.region import region_of
+from clickseg.clicks import Click
+from clickseg.config import load_config
+from clickseg.geometry import Grid
+from clickseg.initial import TwoStage
+from clickseg.initial.two_stage import TwoStageNetwork
+from clickseg.study import Study
+
+DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
+SHAPE = (59, 53, 19)
+GRID = Grid(SHAPE, np.diag([0.5, 0.5, 1.5, 1.0]))
+
+
+@pytest.fixture
+def study():
+    image = np.random.default_rng(4).normal(0, 0.1, (2, *SHAPE)).astype(np.float32)
+    image[0, 20:40, 18:38, 6:13] += 3
+    return Study("block", image, GRID, None)
+
+
+@pytest.fixture
+def initial():
+    config = load_config(DEFAULT).initial
+    stages = {}
+    for name in ("locate", "segment"):
+        stage = getattr(config, name)
+        small = stage.network.arguments | {"filters": [4, 4, 8, 8]}
+        stages[name] = replace(
+            stage, patch=(32, 32, 16), network=replace(stage.network, arguments=small)
+        )
+    config = replace(config, **stages)
+    torch.manual_seed(1)
+    return TwoStage(TwoStageNetwork(config), config)
+
+
+def click(voxel, is_foreground):
+    return Click.at(voxel, is_foreground, GRID)
+
+
+def test_doubt_and_nearby_clicks_of_the_other_kind_do_not_count(study):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[20:40, 18:38, 6:13] = 1
+    clicks = (click((30, 28, 9), True), click((30, 12, 9), False))
+    region = region_of(study, mask, clicks)
+    found = region.mask > 0
+    prob = np.where(found, 0.9, 0.1).astype(np.float32)
+    i, j, k = region.voxels[0]
+    prob[i - 8, j, k] = 0.5
+    weight = weights(region, found, prob)
+    assert weight[i, j, k] == CLICK_WEIGHT
+    assert weight[i - 8, j, k] == 0  # tumor, but in doubt
+    assert weight[i + 6, j, k] == 1
+    i, j, k = region.voxels[1]
+    assert weight[i, j, k] == CLICK_WEIGHT
+    assert weight[i - 6, j, k] == 1  # background, 3 mm from a background click
+    found[i - 4 : i, j, k] = True  # tumor within 3 mm of it, which nothing separates from it
+    prob[i - 4 : i, j, k] = 0.9
+    assert weights(region, found, prob)[i - 4, j, k] == 0
+
+
+def test_one_image_is_learned_and_the_model_left_alone(study, initial):
+    before = {key: value.clone() for key, value in initial.network.state_dict().items()}
+    start = np.zeros(SHAPE, np.uint8)
+    start[22:40, 18:30, 6:13] = 1
+    clicks = (click((30, 34, 9), True), click((10, 10, 9), False))
+    session = Bifseg(initial, "1").open(study, start)
+    first = session.answer(clicks[:1], (5.0,)).mask
+    second = session.answer(clicks, (5.0, 1.0)).mask
+    assert first[30, 34, 9] == 1
+    assert second[30, 34, 9] == 1
+    assert second[10, 10, 9] == 0
+    assert start.sum() == 18 * 12 * 7
+    for key, value in initial.network.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+    learned = session.network.state_dict()
+    moved = {key for key in learned if not torch.equal(learned[key], before[f"segment.{key}"])}
+    assert moved
+    assert not any(key.startswith(("input_block", "downsamples", "bottleneck")) for key in moved)
+    again = Bifseg(initial, "1").open(study, start).answer(clicks[:1], (5.0,)).mask
+    np.testing.assert_array_equal(first, again)
