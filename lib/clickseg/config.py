@@ -191,13 +191,31 @@ class PlanarConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class DeepEditConfig:
+    """DeepEdit, to compare with: one network that segments with clicks or without.
+
+    It sees ``patch`` voxels around the start mask or the first click. ``deepgrow``: share of steps
+    with clicks, of which ``interactions`` are made, each with a falling probability.
+    """
+
+    method: Literal["deep_edit"]
+    spacing_mm: Spacing
+    patch: Size3
+    network: NetworkConfig
+    deepgrow: Share
+    interactions: Count
+    fit: FitConfig
+    drop: DropConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class RivalConfig:
     """The recipe of a trained method to compare with."""
 
     name: str
     seed: Annotated[int, Field(ge=0)]
     split: SplitConfig
-    rival: PlanarConfig
+    rival: Annotated[PlanarConfig | DeepEditConfig, Field(discriminator="method")]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -26,7 +26,7 @@ from clickseg.clicks import Clicks, voxels_of
 from clickseg.config import PlanarConfig, RivalConfig, recipe_from
 from clickseg.cuts import Box
 from clickseg.guidance import draw_clicks
-from clickseg.modelfile import load_weights, read_manifest
+from clickseg.modelfile import ModelError, load_weights, read_manifest
 from clickseg.networks.click_unet import ClickUNet, Refiner
 from clickseg.study import Study
 
@@ -211,6 +211,8 @@ def load_planar(folder: Path) -> Planar:
     """
     manifest = read_manifest(folder, NAME)
     config = recipe_from(manifest.recipe, RivalConfig).rival
+    if not isinstance(config, PlanarConfig):
+        raise ModelError(f"{folder} holds {config.method}, a network on slices was wanted")
     network = PlanarNetwork(config)
     load_weights(folder, manifest, network)
     return Planar(network, config, manifest.short_hash)

@@ -13,6 +13,7 @@ import numpy as np
 
 from clickseg.baselines.active_contour import active_contour
 from clickseg.baselines.bifseg import Bifseg
+from clickseg.baselines.deep_edit import load_deep_edit
 from clickseg.baselines.flooding import flooding
 from clickseg.baselines.graph_cut import GraphCut
 from clickseg.baselines.method import Answer, Mask, Method, Session
@@ -82,6 +83,7 @@ BUILDERS: dict[str, Callable[[Path], Method]] = {
     "focal_click_static": load_planar,
     "focal_click_dynamic": load_planar,
     "focal_click_joined": load_planar,
+    "deep_edit": load_deep_edit,
     "random_walker": lambda _: RandomWalker(),
     "flooding": lambda _: flooding(),
     "active_contour": lambda _: active_contour(),
@@ -97,6 +99,7 @@ TRAINED = (
     "focal_click_static",
     "focal_click_dynamic",
     "focal_click_joined",
+    "deep_edit",
 )
 """These need weights that do not come with the package."""
 

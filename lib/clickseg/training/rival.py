@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 
 from clickseg.baselines.planar import NAME, PlanarNetwork
-from clickseg.config import RivalConfig
+from clickseg.config import DeepEditConfig, RivalConfig
 from clickseg.modelfile import Manifest
+from clickseg.networks import build_network
 from clickseg.study import Case
+from clickseg.training.deep_edit import deep_edit_dice, train_deep_edit
 from clickseg.training.loop import Run
 from clickseg.training.planar import planar_dice, train_planar
 from clickseg.training.prepare import prepare_cases
@@ -42,14 +44,23 @@ def train_rival(
         for ids in (split.training, split.validation)
     )
     torch.manual_seed(run.seed)
-    network = PlanarNetwork(config.rival)
-    pixel_mm = SPACING_MM[:2]
-    train_planar(network, training, validation, pixel_mm, config.rival, run)
-    metrics = {
-        f"slice_dice_after_{clicks}": round(
-            planar_dice(network, validation, pixel_mm, config.rival, clicks), 4
-        )
-        for clicks in (1, 3, 5)
-        if validation
-    }
+    recipe, metrics = config.rival, {}
+    if isinstance(recipe, DeepEditConfig):
+        editor = build_network(recipe.network.name, recipe.network.arguments)
+        train_deep_edit(editor, training, validation, recipe, run)
+        if validation:
+            metrics = {
+                f"region_dice_after_{clicks}": deep_edit_dice(
+                    editor, validation, recipe, device, clicks
+                )
+                for clicks in (0, 1, 3)
+            }
+        return finish(NAME, editor, config, split, out, metrics, started, source)
+    network, pixel_mm = PlanarNetwork(recipe), SPACING_MM[:2]
+    train_planar(network, training, validation, pixel_mm, recipe, run)
+    if validation:
+        metrics = {
+            f"slice_dice_after_{clicks}": planar_dice(network, validation, pixel_mm, recipe, clicks)
+            for clicks in (1, 3, 5)
+        }
     return finish(NAME, network, config, split, out, metrics, started, source)

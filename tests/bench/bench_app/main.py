@@ -8,25 +8,21 @@ the size of MONAI Label's DeepEdit at each click. Its weights are random: only i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from monai.apps.deepedit.transforms import AddGuidanceSignalDeepEditd
 from monai.networks.nets import DynUNet
 from monai.transforms import Resize
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
 
 import clickseg_app.app  # its app class must not be a name of this module, see below
+from clickseg.baselines.deep_edit import LABELS, SEQUENCES, Points, guided, points_by_label
 from clickseg.clicks import Clicks, voxels_of
 from clickseg.engine import Engine, Segmentation
 from clickseg.study import Study
 from clickseg_app.infer import SegmentationTask
 from clickseg_app.requests import Folders, Request, Source, clicks_of
-
-SEQUENCES = 2
-LABELS = ("tumor", "background")
 
 
 class EchoTask(SegmentationTask):
@@ -77,27 +73,24 @@ class WholeVolumeTask(SegmentationTask):
             res_block=True,
         ).eval()
         self.shrink = Resize(size, mode="area")
-        self.add_guidance = AddGuidanceSignalDeepEditd("image", number_intensity_ch=SEQUENCES)
 
     @torch.inference_mode()
     def segment(self, study: Study, _source: Source, request: Request) -> Segmentation:
         """Return what the network says of the whole volume."""
         clicks = clicks_of(request, study.grid)
-        image = self.shrink(torch.from_numpy(study.image)).numpy()
-        guidance = dict(zip(LABELS, self._points(clicks, study), strict=True))
-        channels = self.add_guidance({"image": image, "guidance": guidance})["image"]
-        logits = self.network(torch.from_numpy(channels)[None])[0]
+        image = torch.as_tensor(self.shrink(torch.from_numpy(study.image)))
+        logits = self.network(guided(image, self._points(clicks, study))[None])[0]
         label = logits.softmax(0).argmax(0, keepdim=True)
         restored = Resize(study.grid.canonical.shape, mode="nearest")(label.float())
         mask = restored.numpy()[0].astype(np.uint8)
         return _answer(study.grid.to_stored(mask), clicks)
 
-    def _points(self, clicks: Clicks, study: Study) -> tuple[list[Any], list[Any]]:
+    def _points(self, clicks: Clicks, study: Study) -> Points:
         """Return the voxels of the shrunk image that were clicked, as the guidance wants them."""
         grid = study.grid.canonical
         voxels, is_foreground = voxels_of(clicks, grid)
-        points = np.floor((voxels + 0.5) * np.array(self.size) / np.array(grid.shape)).astype(int)
-        return points[is_foreground].tolist(), points[~is_foreground].tolist()
+        inside = (voxels + 0.5) * np.array(self.size) / np.array(grid.shape) - 0.5
+        return points_by_label(inside, is_foreground.tolist())
 
 
 class MONAILabelApp(clickseg_app.app.ClickSegApp):
