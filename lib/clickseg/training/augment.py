@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,54 @@ import torch
 from monai.data import set_track_meta
 from monai.transforms import (
     Compose,
+    MapTransform,
     RandAdjustContrastd,
     RandAffined,
     RandBiasFieldd,
     RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
+    Randomizable,
     RandScaleIntensityd,
     RandShiftIntensityd,
-    RandSmoothFieldAdjustIntensityd,
+    RandSmoothFieldAdjustIntensity,
 )
 from torch import Tensor
 
 from clickseg.config import DropConfig
 
 IMAGE, LABEL = "image", "label"
+
+
+class FaintSpotsd(Randomizable, MapTransform):  # type: ignore[misc]
+    """Multiply the T1ce by a smooth field, half of the time: what is bright fades in places.
+
+    Args:
+        patch: size of the image, in voxels.
+        spots: nodes of the field along each axis.
+    """
+
+    def __init__(self, patch: tuple[int, int, int], spots: Sequence[int]) -> None:
+        MapTransform.__init__(self, IMAGE)
+        self.field = RandSmoothFieldAdjustIntensity(
+            spatial_size=patch,
+            rand_size=spots,
+            mode="trilinear",
+            align_corners=True,
+            prob=0.5,
+            gamma=(0.0, 1.2),
+        )
+
+    def set_random_state(self, seed: int | None = None, state: Any = None) -> FaintSpotsd:
+        """Seed the field."""
+        self.field.set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        """Change channel 0 of the image; intensities are about 0 where there is plain tissue."""
+        image = data[IMAGE].clone()
+        image[:1] = self.field(image[:1])
+        return dict(data) | {IMAGE: image}
 
 
 def augmentation(
@@ -34,8 +68,8 @@ def augmentation(
     """Return the transform from a region with its label to a patch of it.
 
     Rotation is in the axial plane, whose voxels are square; the head is mirrored half of the time.
-    Parts of a tumor, large ones above all, enhance less than the rest: a field of spots that are
-    fainter than they were makes more of them.
+    Parts of a tumor, of large ones above all, hardly enhance: spots in which the T1ce shows less
+    make more of them, so that the T2 is looked at, too.
 
     Args:
         patch: size of the patch, in voxels.
@@ -58,15 +92,7 @@ def augmentation(
                 padding_mode="border",
             ),
             RandFlipd((IMAGE, LABEL), prob=0.5, spatial_axis=0),
-            RandSmoothFieldAdjustIntensityd(
-                IMAGE,
-                spatial_size=patch,
-                rand_size=spots,
-                mode="trilinear",
-                align_corners=True,
-                prob=0.3,
-                gamma=(0.3, 1.2),
-            ),
+            FaintSpotsd(patch, spots),
             RandScaleIntensityd(IMAGE, factors=0.25, prob=0.7, channel_wise=True),
             RandShiftIntensityd(IMAGE, offsets=0.3, prob=0.7, channel_wise=True),
             RandAdjustContrastd(IMAGE, prob=0.3, gamma=(0.7, 1.5)),
