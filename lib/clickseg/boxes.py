@@ -39,6 +39,11 @@ def grown(box: Sequence[slice], margin: ArrayLike, shape: Sequence[int]) -> tupl
     )
 
 
+def center_of(box: Sequence[slice]) -> NDArray[np.float64]:
+    """Return the middle of a box, in voxels; between two of them where a side is even."""
+    return np.array([(side.start + side.stop - 1) / 2 for side in box])
+
+
 def hull(boxes: Sequence[Slices]) -> Slices:
     """Return the smallest box that holds all of at least one."""
     i, j, k = (

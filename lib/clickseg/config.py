@@ -174,8 +174,9 @@ class PlanarConfig:
     """A click network on axial slices, to compare with: RITM or FocalClick.
 
     ``window`` is what the network sees, in pixels a side; it is laid ``margin`` times around mask
-    and clicks, and is at least ``smallest_mm`` wide. ``start``: share of training items that begin
-    with a faulty mask, the others begin with nothing.
+    and clicks, and is at least ``smallest_mm`` wide; FocalClick's second one, around what changed,
+    at least ``focus_mm``. ``start``: share of training items that begin with a faulty mask, the
+    others begin with nothing.
     """
 
     method: Literal["ritm", "focal_click"]
@@ -183,6 +184,7 @@ class PlanarConfig:
     radius_px: Positive
     window: Count
     smallest_mm: Positive
+    focus_mm: Positive
     margin: Annotated[float, Field(ge=1)]
     filters: tuple[Count, Count, Count, Count]
     fit: FitConfig

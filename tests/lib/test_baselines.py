@@ -9,7 +9,7 @@ from clickseg.baselines.graph_cut import GraphCut
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.baselines.region import region_of
 from clickseg.clicks import Click
-from clickseg.drags import drag_mm
+from clickseg.drags import drag_mm, drag_range_mm
 from clickseg.geometry import Grid
 from clickseg.initial import Initial
 from clickseg.metrics import dice
@@ -141,3 +141,17 @@ def test_a_drag_keeps_missed_and_spurious_apart():
     pred = ball((28 + 26, 25, 11), 6.0)  # touches the tumor, which is missed
     alone = drag_mm(TUMOR, np.zeros(SHAPE, np.uint8), SPACING_MM, CENTER)
     assert drag_mm(TUMOR, pred, SPACING_MM, CENTER) == pytest.approx(alone, abs=0.2)
+
+
+def test_a_drag_is_made_in_the_slice_of_the_click():
+    label = np.zeros((31, 29, 7), np.uint8)
+    label[10:15, 10:15, 3] = 1  # 5 voxels of 2 mm
+    label[:, :, 4] = 1  # a wide error in the next slice
+    nothing = np.zeros_like(label)
+    tight, enclosing = drag_range_mm(label, nothing, (2.0, 2.0, 1.0), (12, 12, 3))
+    assert tight == pytest.approx(6.0)  # to the third voxel, which is outside
+    assert enclosing == pytest.approx(np.hypot(4, 4))
+    assert drag_mm(label, nothing, (2.0, 2.0, 1.0), (12, 12, 3)) == pytest.approx(
+        (tight + enclosing) / 2
+    )
+    assert drag_range_mm(label, label, (2.0, 2.0, 1.0), (12, 12, 3)) == (0.0, 0.0)

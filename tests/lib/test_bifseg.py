@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from clickseg.baselines.bifseg import CLICK_WEIGHT, Bifseg, weights
+from clickseg.baselines import bifseg
+from clickseg.baselines.bifseg import CLICK_WEIGHT, Bifseg, _way_mm, weights
 from clickseg.baselines.region import region_of
 from clickseg.clicks import Click
 from clickseg.config import load_config
@@ -58,14 +59,57 @@ def test_doubt_and_nearby_clicks_of_the_other_kind_do_not_count(study):
     prob[i - 8, j, k] = 0.5
     weight = weights(region, found, prob)
     assert weight[i, j, k] == CLICK_WEIGHT
-    assert weight[i - 8, j, k] == 0  # tumor, but in doubt
+    assert weight[i - 8, j, k] == 0  # in doubt
     assert weight[i + 6, j, k] == 1
     i, j, k = region.voxels[1]
     assert weight[i, j, k] == CLICK_WEIGHT
     assert weight[i - 6, j, k] == 1  # background, 3 mm from a background click
     found[i - 4 : i, j, k] = True  # tumor within 3 mm of it, which nothing separates from it
-    prob[i - 4 : i, j, k] = 0.9
     assert weights(region, found, prob)[i - 4, j, k] == 0
+    found[region.voxels[0][0] + 3, region.voxels[0][1], k] = False  # near a click on tumor
+    prob[found] = 0.05  # the cut contradicts the network: that is what there is to learn
+    contradicted = weights(region, found, prob)
+    assert contradicted[region.voxels[0][0] + 6, region.voxels[0][1], k] == 1
+
+
+def test_an_edge_lengthens_the_way(study):
+    region = region_of(study, np.ones(SHAPE, np.uint8), (click((30, 28, 9), True),))
+    way_mm = _way_mm(region, region.voxels)
+    i, j, k = region.voxels[0]
+    assert way_mm[i, j, k] == 0
+    assert 3.0 <= way_mm[i - 6, j, k] < 5.0  # 6 voxels of 0.5 mm in even noise
+    assert way_mm[i - 14, j, k] > 7.0 + 2.0  # 14 voxels, and an edge of 3 between
+    flat = region_of(
+        Study("flat", study.image[:, :, :, :1], Grid((*SHAPE[:2], 1), GRID.affine), None),
+        np.ones((*SHAPE[:2], 1), np.uint8),
+        (click((30, 28, 0), True),),
+    )
+    assert np.isfinite(_way_mm(flat, flat.voxels)).all()
+
+
+def test_what_was_learned_changes_the_answer(study, initial, monkeypatch):
+    start = np.zeros(SHAPE, np.uint8)
+    start[22:40, 18:30, 6:13] = 1
+    clicks = (click((30, 34, 9), True),)
+    with_learning = Bifseg(initial, "1").open(study, start).answer(clicks, (5.0,)).mask
+    monkeypatch.setattr(bifseg, "ROUNDS", 0)
+    without = Bifseg(initial, "1").open(study, start).answer(clicks, (5.0,)).mask
+    assert (with_learning != without).sum() > 50
+
+
+def test_what_the_network_does_not_see_stays(initial):
+    shape = (229, 53, 19)  # 114 mm: the network sees 16
+    grid = Grid(shape, GRID.affine)
+    image = np.random.default_rng(4).normal(0, 0.1, (2, *shape)).astype(np.float32)
+    start = np.zeros(shape, np.uint8)
+    for i in (20, 190):
+        image[0, i : i + 20, 18:38, 6:13] += 3
+        start[i : i + 20, 18:38, 6:13] = 1
+    clicks = (Click.at((200, 28, 9), False, grid),)
+    session = Bifseg(initial, "1").open(Study("two", image, grid, None), start)
+    mask = session.answer(clicks, (3.0,)).mask
+    assert mask[200, 28, 9] == 0
+    assert (mask[:60] != start[:60]).mean() < 0.01
 
 
 def test_one_image_is_learned_and_the_model_left_alone(study, initial):

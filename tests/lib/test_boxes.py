@@ -1,6 +1,6 @@
 import numpy as np
 
-from clickseg.boxes import bounding_box, grown, hull
+from clickseg.boxes import bounding_box, center_of, grown, hull
 
 SHAPE = (13, 11, 29)
 BOX = (slice(5, 7), slice(3, 8), slice(11, 23))
@@ -23,3 +23,7 @@ def test_a_hull_holds_all_boxes():
     other = (slice(0, 6), slice(4, 5), slice(20, 25))
     assert hull([BOX]) == BOX
     assert hull([BOX, other]) == (slice(0, 7), slice(3, 8), slice(11, 25))
+
+
+def test_the_center_lies_between_voxels_where_a_side_is_even():
+    assert center_of(BOX).tolist() == [5.5, 5.0, 16.5]

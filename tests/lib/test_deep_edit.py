@@ -78,6 +78,24 @@ def test_it_segments_around_the_start_mask_anew_and_leaves_the_rest(config):
     assert method.open(small, None).answer(near_edge, (0.0,)).mask.shape == (19, 23, 5)
 
 
+def test_it_looks_where_the_last_click_is_and_keeps_what_it_did_elsewhere(config):
+    image = np.zeros((2, *SHAPE), np.float32)
+    image[0, 5:12, 10:18, 5:9] = image[0, 58:66, 10:18, 5:9] = 1
+    study = Study("two", image, GRID, None)
+    session = DeepEdit(Says(0), config, "1").open(study, None)
+    clicks = (Click.at((8, 14, 7), True, GRID), Click.at((62, 14, 7), True, GRID))
+    first = session.answer(clicks[:1], (0.0,)).mask
+    assert first[5:12].sum() == image[0, 5:12].sum()
+    assert not first[58:].any()  # not seen
+    np.testing.assert_array_equal(session.answer(clicks, (0.0, 0.0)).mask, image[0])
+    # A click that is out of sight says nothing: MONAI would draw it at the edge.
+    seen = DeepEdit(Says(2), config, "1").open(study, None)
+    seen.answer(clicks[:1], (0.0,))
+    both = seen.answer(clicks, (0.0, 0.0)).mask
+    assert both[62, 14, 7] == 1
+    assert not both[45:52].any()
+
+
 def prepared(name, rows):
     label = np.zeros((1, 56, 52, 22), np.uint8)
     label[0, rows, 20:32, 8:15] = 1

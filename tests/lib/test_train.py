@@ -22,7 +22,7 @@ from clickseg.config import (
 from clickseg.correction.local import LocalCorrection
 from clickseg.evaluation.methods import build_method, parse_method
 from clickseg.geometry import Grid
-from clickseg.modelfile import read_manifest
+from clickseg.modelfile import ModelError, read_manifest
 from clickseg.models import load_models
 from clickseg.study import labeled_cases, read_study
 from clickseg.training.correction import train_correction
@@ -186,6 +186,8 @@ def test_a_rival_is_trained_and_answers(studies, tmp_path):
     session = build_method(name, folder).open(study, None)
     answer = session.answer((Click.at((30, 26, 9), True, study.grid.canonical),), (3.0,))
     assert answer.mask.shape == study.grid.canonical.shape
+    with pytest.raises(ModelError, match="holds focal_click_joined, ritm_static was wanted"):
+        build_method("ritm_static", folder)
 
 
 def test_a_folder_without_labels_is_refused(tmp_path):

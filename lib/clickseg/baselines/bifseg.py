@@ -5,14 +5,13 @@ truth of this one image, and the last layers of our fine network learn it: a vox
 click, and nothing where the network is in doubt or where a click of the other kind is near, along
 a way without edges. The cut is made again from what the network says then, for a few rounds.
 
-Where the start mask is not the network's own, its probabilities are used from the second cut on.
+The network sees one patch; beyond it, and before the first learning, the probability is that of
+the start mask, as in ``graph_cut``.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,15 +22,16 @@ from skimage.graph import MCP_Geometric
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clickseg.baselines import graph_cut
 from clickseg.baselines.graph_cut import contradict, cut, softened
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
-from clickseg.boxes import bounding_box
+from clickseg.boxes import Slices, bounding_box, center_of
 from clickseg.clicks import Clicks
-from clickseg.config import SegmentConfig
+from clickseg.config import TwoStageConfig
 from clickseg.cuts import Box
-from clickseg.initial import TwoStage
-from clickseg.precision import answering
+from clickseg.initial import Initial, TwoStage
+from clickseg.initial.two_stage import segment_prob
 from clickseg.study import Study
 
 ROUNDS = 2
@@ -44,7 +44,7 @@ CLICK_WEIGHT = 5.0
 """A voxel of a click counts so much, others 1."""
 
 IN_DOUBT = 0.2, 0.7
-"""A background voxel of a higher probability, a foreground voxel of a lower one do not count."""
+"""Voxels whose probability lies between do not count."""
 
 CLICK_MM = 0.8
 """Radius of a click here: less than that of a seed of the cut, which only has to be safe."""
@@ -53,14 +53,16 @@ NEAR_MM = 3.0
 """Voxels do not count so near to a click of the other kind, where the way is without edges."""
 
 EDGE = 1.0
-"""How much longer a way is that crosses a difference of 1 in T1ce."""
+"""How many mm longer a way is that crosses a difference of 1 in T1ce."""
 
 
 class Bifseg:
     """Start from our initial outline, or from any mask."""
 
     def __init__(self, initial: TwoStage, version: str) -> None:
-        self.version = f"{version} rounds {ROUNDS} steps {STEPS} rate {RATE:g}"
+        settings = (ROUNDS, STEPS, RATE, CLICK_WEIGHT, *IN_DOUBT, CLICK_MM, NEAR_MM, EDGE)
+        costs = (graph_cut.WEIGHT, graph_cut.SIGMA)
+        self.version = " ".join([version, *(f"{value:g}" for value in (*settings, *costs))])
         self._initial = initial
 
     def initial(self, study: Study) -> Mask:
@@ -70,86 +72,94 @@ class Bifseg:
     def open(self, study: Study, start: Mask | None) -> Session:
         """Begin with a study and a start mask; the network learns from this study alone."""
         network = copy.deepcopy(self._initial.network.segment)
-        mask = self.initial(study) if start is None else start
-        return _Learning(study, mask, network, self._initial.config.segment, start is None)
+        initial = self._initial(study) if start is None else None
+        mask = start if initial is None else initial.mask
+        assert mask is not None
+        return _Learning(study, mask, initial, network, self._initial.config)
 
 
 @dataclass
 class _Learning:
     study: Study
     start: Mask
+    initial: Initial | None
     network: nn.Module
-    config: SegmentConfig
-    is_own: bool
+    config: TwoStageConfig
     optimizer: torch.optim.Optimizer = field(init=False)
+    has_learned: bool = False
 
     def __post_init__(self) -> None:
-        torch.manual_seed(0)
         self.network.requires_grad_(False)
         body: Any = self.network
         last = nn.ModuleList([body.output_block, body.upsamples[-1]]).requires_grad_(True)
-        learned = last.parameters()
-        self.optimizer = torch.optim.Adam(learned, RATE)
+        self.optimizer = torch.optim.Adam(last.parameters(), RATE)
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
         """Cut, then learn and cut again."""
         region = region_of(self.study, self.start, clicks)
+        before = self._before(region)
         box = self._box(region)
-        prob = self._prob(box, region) if self.is_own else softened(region)
-        contradict(prob, region, drags_mm)
-        found = cut(region, prob)
+        prob = self._prob(box, region, before) if self.has_learned else before
+        first = prob.copy()
+        contradict(first, region, drags_mm)
+        found = cut(region, first)
         for _ in range(ROUNDS):
             self._learn(box, region, found, prob)
-            self.is_own = True
-            prob = self._prob(box, region)
-            contradict(prob, region, drags_mm)
+            prob = self._prob(box, region, before)
             found = cut(region, prob)
         mask = self.start.copy()
         mask[region.where] = found
         return Answer(mask, None)
 
+    def _before(self, region: Region) -> NDArray[np.float32]:
+        """Return the probability that the start mask stands for."""
+        if self.initial is None:
+            return softened(region)
+        prob = np.zeros(region.mask.shape, dtype=np.float32)
+        _lay(self.initial.prob, self.initial.box, prob, region.where)
+        return prob
+
     def _box(self, region: Region) -> Box:
-        """Return what the network sees: one patch around the mask and the clicks."""
+        """Return what the network sees: one patch around mask and clicks, or the last click."""
+        config = self.config.segment
         held = region.mask.copy()
         held[tuple(region.voxels.T)] = 1
         around = bounding_box(held)
         assert around is not None
-        center = [
-            (side.start + side.stop - 1) / 2 + whole.start
-            for side, whole in zip(around, region.where, strict=True)
-        ]
-        config = self.config
+        extent_mm = [side.stop - side.start for side in around] * region.spacing_mm
+        fits = (extent_mm <= np.array(config.patch) * config.spacing_mm).all()
+        corner = [side.start for side in region.where]
+        center = (center_of(around) if fits else region.voxels[-1]) + corner
         return Box.around(np.rint(center), region.spacing_mm, config.spacing_mm, config.patch)
 
-    @torch.inference_mode()
-    def _prob(self, box: Box, region: Region) -> NDArray[np.float32]:
-        """Return what the network says, in the region; 0 beyond what it sees."""
-        shape = self.start.shape
-        with answering("cpu"):
-            logits = self.network.eval()(self._image(box)).float()
-        where, values = box.put_back(torch.sigmoid(logits)[0], shape)  # type: ignore[arg-type]
-        whole = np.zeros(shape, dtype=np.float32)
-        whole[where] = values[0].numpy()
-        return whole[region.where].copy()
+    def _prob(self, box: Box, region: Region, before: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the network says, in the region; beyond what it sees, what was before."""
+        patch = self.config.segment.patch
+        with torch.inference_mode():
+            said = segment_prob(self.network.eval(), self._image(box), patch, self.config.mirror)
+        where, values = box.put_back(said, self.start.shape)  # type: ignore[arg-type]
+        prob = before.copy()
+        _lay(values[0].numpy(), where, prob, region.where)
+        return prob
 
     def _learn(
         self, box: Box, region: Region, found: NDArray[np.bool_], prob: NDArray[np.float32]
     ) -> None:
         truth = self._seen(box, region, found.astype(np.float32)) > 0.5
         weight = self._seen(box, region, weights(region, found, prob))
-        image = self._image(box)
-        with _training(self.network):
-            for _ in range(STEPS):
-                logits = self.network(image)
-                loss = functional.binary_cross_entropy_with_logits(
-                    logits, truth.float(), weight, reduction="sum"
-                ) / weight.sum().clamp_min(1)
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                self.optimizer.step()
+        image = self._image(box)[None]
+        self.network.train()
+        for _ in range(STEPS):
+            loss = functional.binary_cross_entropy_with_logits(
+                self.network(image), truth.float(), weight, reduction="sum"
+            ) / weight.sum().clamp_min(1)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        self.has_learned = True
 
     def _image(self, box: Box) -> Tensor:
-        return box.take(torch.from_numpy(self.study.image))[None]
+        return box.take(torch.from_numpy(self.study.image))
 
     def _seen(self, box: Box, region: Region, values: NDArray[np.float32]) -> Tensor:
         """Bring values of the region to what the network sees; beyond the region they are 0."""
@@ -161,9 +171,15 @@ class _Learning:
 def weights(
     region: Region, found: NDArray[np.bool_], prob: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return how much each voxel of a region counts when the network learns a cut."""
+    """Return how much each voxel of a region counts when the network learns a cut.
+
+    Args:
+        region: with the clicks.
+        found: the cut.
+        prob: what the network says, before any click contradicts it.
+    """
     low, high = IN_DOUBT
-    weight = np.where(found, prob >= high, prob <= low).astype(np.float32)
+    weight = ((prob <= low) | (prob >= high)).astype(np.float32)
     for kind in (True, False):
         voxels = region.voxels[region.is_foreground == kind]
         if len(voxels):
@@ -176,17 +192,24 @@ def weights(
 def _way_mm(region: Region, voxels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the length of the way to the nearest click, longer across edges of the T1ce."""
     t1ce = region.image[0].astype(float)
-    steps = np.gradient(t1ce, axis=(0, 1, 2))
-    cost = 1 + EDGE * np.sqrt(sum(step**2 for step in steps))
-    ways = MCP_Geometric(cost, sampling=tuple(region.spacing_mm))
+    steep = np.zeros(t1ce.shape)  # change of the T1ce a mm
+    for axis, spacing in enumerate(region.spacing_mm):
+        if t1ce.shape[axis] > 1:
+            steep += np.gradient(t1ce, spacing, axis=axis) ** 2
+    ways = MCP_Geometric(1 + EDGE * np.sqrt(steep), sampling=tuple(region.spacing_mm))
     lengths, _ = ways.find_costs([tuple(voxel) for voxel in voxels])
     return np.asarray(lengths)
 
 
-@contextmanager
-def _training(network: nn.Module) -> Iterator[None]:
-    network.train()
-    try:
-        yield
-    finally:
-        network.eval()
+def _lay(
+    values: NDArray[np.float32], where: Slices, target: NDArray[np.float32], place: Slices
+) -> None:
+    """Copy what two boxes have in common from the first to the second, in place."""
+    both = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(where, place, strict=True)]
+    if any(start >= stop for start, stop in both):
+        return
+    source, goal = (
+        tuple(slice(a - side.start, b - side.start) for (a, b), side in zip(both, box, strict=True))
+        for box in (where, place)
+    )
+    target[goal] = values[source]

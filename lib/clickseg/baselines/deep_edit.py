@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,17 +22,12 @@ from torch import Tensor, nn
 
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.strokes import FromNothing
-from clickseg.boxes import bounding_box
+from clickseg.boxes import bounding_box, center_of
 from clickseg.clicks import Clicks, voxels_of
-from clickseg.config import DeepEditConfig, RivalConfig, recipe_from
+from clickseg.config import DeepEditConfig
 from clickseg.cuts import Box
-from clickseg.modelfile import ModelError, load_weights, read_manifest
-from clickseg.networks import build_network
 from clickseg.precision import answering
 from clickseg.study import Study
-
-NAME = "rival"
-"""Name of the model file."""
 
 SEQUENCES = 2
 
@@ -69,8 +63,10 @@ class DeepEdit(FromNothing):
 
     def open(self, study: Study, start: Mask | None) -> Session:
         """Begin with a study and a start mask."""
-        mask = self.initial(study) if start is None else start
-        return _Edit(self._network, self._config, study, mask)
+        mask = (self.initial(study) if start is None else start).copy()
+        held = bounding_box(mask)
+        center = None if held is None else center_of(held)
+        return _Edit(self._network, self._config, study, mask, center)
 
 
 @dataclass
@@ -78,45 +74,29 @@ class _Edit:
     network: nn.Module
     config: DeepEditConfig
     study: Study
-    start: Mask
+    mask: Mask
+    center: NDArray[np.float64] | None
 
     @torch.inference_mode()
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:  # noqa: ARG002
         """Segment the surroundings anew."""
         voxels, is_foreground = voxels_of(clicks, self.study.grid.canonical)
-        box = self._box(voxels[0])
+        box = self._box(voxels[-1])
         inside = (voxels - box.center_ijk) / box.step + np.array(box.size) // 2
-        points = points_by_label(inside, is_foreground.tolist())
+        is_seen = ((inside > -0.5) & (inside < np.array(box.size) - 0.5)).all(axis=1)
+        points = points_by_label(inside[is_seen], is_foreground[is_seen].tolist())
         seen = guided(box.take(torch.from_numpy(self.study.image)), points)
         with answering("cpu"):
             logits = self.network(seen[None])[0].float()
-        where, values = box.put_back(logits, self.start.shape)  # type: ignore[arg-type]
-        mask = self.start.copy()
-        mask[where] = values[0].numpy() > 0
-        return Answer(mask, None)
+        where, values = box.put_back(logits, self.mask.shape)  # type: ignore[arg-type]
+        self.mask[where] = values[0].numpy() > 0
+        return Answer(self.mask.copy(), None)
 
-    def _box(self, first_ijk: NDArray[np.int64]) -> Box:
-        """Return what the network sees: the same for all clicks of a session."""
-        held = bounding_box(self.start)
-        center = (
-            first_ijk.astype(float)
-            if held is None
-            else np.rint([(side.start + side.stop - 1) / 2 for side in held])
-        )
+    def _box(self, last_ijk: NDArray[np.int64]) -> Box:
+        """Return what the network sees: moved no farther than to see well around the last click."""
         spacing_mm = self.study.grid.canonical.spacing_mm
-        return Box.around(center, spacing_mm, self.config.spacing_mm, self.config.patch)
-
-
-def load_deep_edit(folder: Path) -> DeepEdit:
-    """Load a trained network of a folder.
-
-    Raises:
-        ModelError: if it is missing, damaged, or not of the recipe that its manifest states.
-    """
-    manifest = read_manifest(folder, NAME)
-    config = recipe_from(manifest.recipe, RivalConfig).rival
-    if not isinstance(config, DeepEditConfig):
-        raise ModelError(f"{folder} holds {config.method}, deep_edit was wanted")
-    network = build_network(config.network.name, config.network.arguments)
-    load_weights(folder, manifest, network)
-    return DeepEdit(network, config, manifest.short_hash)
+        if self.center is None:
+            self.center = last_ijk.astype(float)
+        room = np.array(self.config.patch) * self.config.spacing_mm / spacing_mm / 4
+        self.center = np.rint(np.clip(self.center, last_ijk - room, last_ijk + room))
+        return Box.around(self.center, spacing_mm, self.config.spacing_mm, self.config.patch)

@@ -5,14 +5,15 @@ FocalClick (Chen 2022, arXiv:2204.02574) sharpens that answer in a smaller windo
 changed, and takes over only the changed part that holds the click.
 
 Mended here: RITM empties the slice outside of its window, this keeps it; FocalClick looks up the
-changed part at the click and, where nothing changed there, takes the whole slice for it, this then
-changes nothing. A click mends its own slice and no other: that is these methods' nature.
+changed part at the click and, where nothing changed there, takes the whole slice for it, this looks
+a few pixels around and then changes nothing. A click mends its own slice and no other: that is
+these methods' nature.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,18 +24,21 @@ from torch import Tensor, nn
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.strokes import FromNothing
 from clickseg.clicks import Clicks, voxels_of
-from clickseg.config import PlanarConfig, RivalConfig, recipe_from
+from clickseg.config import PlanarConfig
 from clickseg.cuts import Box
 from clickseg.guidance import draw_clicks
-from clickseg.modelfile import ModelError, load_weights, read_manifest
 from clickseg.networks.click_unet import ClickUNet, Refiner
+from clickseg.precision import answering
 from clickseg.study import Study
-
-NAME = "rival"
-"""Name of the model file."""
 
 MAPS = {"static": 2, "dynamic": 2, "joined": 4}
 """How many click maps there are: for each kind of click one of each kind of disk."""
+
+SURE_LOGIT = 8.0
+"""A mask counts as logits of this size."""
+
+NEAR_PX = 3
+"""What changed belongs to a click up to this distance."""
 
 Plane = NDArray[np.uint8]
 
@@ -62,15 +66,23 @@ class Slice:
     is_foreground: list[bool]
     drags_mm: list[float]
 
-    def window(self, config: PlanarConfig, around: NDArray[np.bool_] | None = None) -> Box:
-        """Return the window around mask and clicks, or around other pixels and the last click."""
-        pixels = np.argwhere(self.mask if around is None else around)
-        points = np.array(self.points if around is None else self.points[-1:])
-        held = np.concatenate([pixels, points.reshape(-1, 2)])
+    def window(self, config: PlanarConfig) -> Box:
+        """Return the window around mask and clicks, with what was dragged where that is seen."""
+        drags_mm = [0.0 if config.disks == "static" else drag for drag in self.drags_mm]
+        reach = np.array(drags_mm)[:, None] / self.spacing_mm
+        points = np.array(self.points).reshape(-1, 2)
+        held = np.concatenate([np.argwhere(self.mask), points - reach, points + reach])
+        return self._around(held, config.smallest_mm, config)
+
+    def focus(self, changed: NDArray[np.bool_], config: PlanarConfig) -> Box:
+        """Return the smaller window around what changed and the last click."""
+        held = np.concatenate([np.argwhere(changed), np.array(self.points[-1:])])
+        return self._around(held, config.focus_mm, config)
+
+    def _around(self, held: NDArray[Any], smallest_mm: float, config: PlanarConfig) -> Box:
         low, high = held.min(axis=0), held.max(axis=0)
-        spacing = np.array(self.spacing_mm)
-        side_mm = max(config.margin * float(((high + 1 - low) * spacing).max()), config.smallest_mm)
-        return self.box((low + high) / 2, side_mm, config)
+        extent_mm = float(((high + 1 - low) * self.spacing_mm).max())
+        return self.box((low + high) / 2, max(config.margin * extent_mm, smallest_mm), config)
 
     def box(self, center: NDArray[np.float64], side_mm: float, config: PlanarConfig) -> Box:
         """Return a window of some width."""
@@ -126,40 +138,56 @@ def draw_disks(
 @torch.inference_mode()
 def answer_slice(network: PlanarNetwork, part: Slice, config: PlanarConfig) -> Plane:
     """Return the mask of a slice after its last click."""
+    device = next(network.parameters(), torch.empty(0)).device
     box = part.window(config)
-    clicks = part.clicks(box, config)
-    logits = network.coarse(part.take(part.image, box)[None], clicks[None])[0].float()
-    where, values = part.put(logits, box)
+    with answering(device):
+        logits = network.coarse(
+            part.take(part.image, box)[None].to(device), part.clicks(box, config)[None].to(device)
+        )
+    where, values = part.put(logits[0].float().cpu(), box)
     if network.refine is None:
         after = part.mask.copy()
         after[where] = values > 0
         return after
-    whole = np.where(part.mask, 8.0, -8.0).astype(np.float32)  # beyond the window: as it is
-    whole[where] = values
-    changed = _changed_at_click(part.mask, whole > 0, part.points[-1])
+    coarse = whole_logits(part.mask, where, values)
+    changed = changed_near(part.mask, coarse > 0, part.points[-1])
     if changed is None:
         return part.mask.copy()
-    focus = part.window(config, changed)
-    sharpened, _ = network.refine(
-        part.take(part.image, focus)[None],
-        part.clicks(focus, config)[None],
-        part.take(torch.from_numpy(whole)[None, :, :, None], focus)[None],
-    )
-    where, values = part.put(sharpened[0].float(), focus)
+    focus = part.focus(changed, config)
+    with answering(device):
+        sharpened, _ = network.refine(
+            part.take(part.image, focus)[None].to(device),
+            part.clicks(focus, config)[None].to(device),
+            part.take(torch.from_numpy(coarse)[None, :, :, None], focus)[None].to(device),
+        )
+    where, values = part.put(sharpened[0].float().cpu(), focus)
+    fine = coarse.copy()
+    fine[where] = values
+    merged, logits = changed_near(part.mask, fine > 0, part.points[-1]), fine
+    if merged is None:  # the second network undid what the first had done at the click
+        merged, logits = changed, coarse
+    return np.where(merged, logits > 0, part.mask).astype(np.uint8)
+
+
+def whole_logits(
+    mask: Plane, where: tuple[slice, slice], values: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return logits of a slice: those of a window, and beyond it what the mask says."""
+    whole = np.where(mask, SURE_LOGIT, -SURE_LOGIT).astype(np.float32)
     whole[where] = values
-    merged = _changed_at_click(part.mask, whole > 0, part.points[-1])
-    if merged is None:
-        return part.mask.copy()
-    return np.where(merged, whole > 0, part.mask).astype(np.uint8)
+    return whole
 
 
-def _changed_at_click(
+def changed_near(
     before: Plane, after: NDArray[np.bool_], point: tuple[int, int]
 ) -> NDArray[np.bool_] | None:
-    """Return the part of a change that holds a click, or None if nothing changed there."""
+    """Return the part of a change that holds a click or comes near; None if nothing does."""
     parts, _ = ndimage.label((before > 0) != after, np.ones((3, 3)))
-    number = parts[point]
-    return None if number == 0 else parts == number
+    pixels = np.argwhere(parts)
+    gaps = np.abs(pixels - point).max(axis=1, initial=0)
+    if len(pixels) == 0 or gaps.min() > NEAR_PX:
+        return None
+    return np.asarray(parts == parts[tuple(pixels[gaps.argmin()])])
 
 
 @dataclass
@@ -201,18 +229,3 @@ class Planar(FromNothing):
         """Begin with a study and a start mask, which is left alone."""
         mask = (self.initial(study) if start is None else start).copy()
         return PlanarSession(self._network, self._config, study, mask)
-
-
-def load_planar(folder: Path) -> Planar:
-    """Load a trained method of a folder.
-
-    Raises:
-        ModelError: if it is missing, damaged, or not of the recipe that its manifest states.
-    """
-    manifest = read_manifest(folder, NAME)
-    config = recipe_from(manifest.recipe, RivalConfig).rival
-    if not isinstance(config, PlanarConfig):
-        raise ModelError(f"{folder} holds {config.method}, a network on slices was wanted")
-    network = PlanarNetwork(config)
-    load_weights(folder, manifest, network)
-    return Planar(network, config, manifest.short_hash)

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from clickseg.baselines.active_contour import active_contour
 from clickseg.baselines.bifseg import Bifseg
-from clickseg.baselines.deep_edit import load_deep_edit
 from clickseg.baselines.flooding import flooding
 from clickseg.baselines.graph_cut import GraphCut
 from clickseg.baselines.method import Answer, Mask, Method, Session
-from clickseg.baselines.planar import load_planar
 from clickseg.baselines.random_walker import RandomWalker
+from clickseg.baselines.rivals import load_rival
 from clickseg.clicks import Clicks
 from clickseg.engine import Engine
 from clickseg.initial import TwoStage
@@ -72,27 +72,7 @@ def _bifseg(folder: Path) -> Method:
     return Bifseg(initial, version)
 
 
-BUILDERS: dict[str, Callable[[Path], Method]] = {
-    "ours": _by_engine,
-    "published": _by_engine,
-    "graph_cut": lambda folder: GraphCut(*load_initial(folder)),
-    "bifseg": _bifseg,
-    "ritm_static": load_planar,
-    "ritm_dynamic": load_planar,
-    "ritm_joined": load_planar,
-    "focal_click_static": load_planar,
-    "focal_click_dynamic": load_planar,
-    "focal_click_joined": load_planar,
-    "deep_edit": load_deep_edit,
-    "random_walker": lambda _: RandomWalker(),
-    "flooding": lambda _: flooding(),
-    "active_contour": lambda _: active_contour(),
-}
-"""By name: how a method is made of the folder of its weights."""
-
-
-TRAINED = (
-    "published",
+RIVALS = (
     "ritm_static",
     "ritm_dynamic",
     "ritm_joined",
@@ -101,6 +81,22 @@ TRAINED = (
     "focal_click_joined",
     "deep_edit",
 )
+"""Trained by ``clickseg train rival``."""
+
+BUILDERS: dict[str, Callable[[Path], Method]] = {
+    "ours": _by_engine,
+    "published": _by_engine,
+    "graph_cut": lambda folder: GraphCut(*load_initial(folder)),
+    "bifseg": _bifseg,
+    **{name: partial(load_rival, name=name) for name in RIVALS},
+    "random_walker": lambda _: RandomWalker(),
+    "flooding": lambda _: flooding(),
+    "active_contour": lambda _: active_contour(),
+}
+"""By name: how a method is made of the folder of its weights."""
+
+
+TRAINED = ("published", *RIVALS)
 """These need weights that do not come with the package."""
 
 WITHOUT = ("random_walker", "flooding", "active_contour")

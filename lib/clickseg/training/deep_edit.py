@@ -7,6 +7,7 @@ a step without clicks it blanks all channels but the first, the T2 among them.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +26,13 @@ from clickseg.baselines.deep_edit import LABELS, Points, guided
 from clickseg.config import DeepEditConfig
 from clickseg.cuts import Box
 from clickseg.metrics import dice
+from clickseg.reader import next_click
 from clickseg.training.augment import augment, augmentation, drop_sequences
 from clickseg.training.loop import Run, fit
 from clickseg.training.prepare import Prepared
+
+# It tells of every click.
+logging.getLogger("monai.apps.deepedit.transforms").setLevel(logging.WARNING)
 
 
 @dataclass
@@ -40,11 +45,9 @@ class Item:
 
     def click(self, pred: Tensor, probability: float, rng: np.random.Generator) -> None:
         """Let MONAI's simulated reader click, or not."""
-        # A new one each time: it remembers the clicks of the last item it saw. It draws from the
-        # generator of Python too.
+        # A new one each time: it remembers the clicks of the last item it saw.
         reader = AddRandomGuidanceDeepEditd("NA")
         reader.set_random_state(int(rng.integers(2**31)))
-        random.seed(int(rng.integers(2**31)))
         item: dict[str, Any] = {
             "label": self.label.numpy().astype(np.float32),
             "pred": pred.numpy().astype(np.float32),
@@ -52,7 +55,10 @@ class Item:
             "guidance": self.points,
             "probability": probability,
         }
+        state = random.getstate()  # it draws from Python's generator, too
+        random.seed(int(rng.integers(2**31)))
         found = reader(FindDiscrepancyRegionsDeepEditd("label")(item))["guidance"]
+        random.setstate(state)
         if found:
             self.points = {name: [point[-3:] for point in found[name]] for name in LABELS}
 
@@ -104,7 +110,7 @@ def deep_edit_dice(
     device: str,
     clicks: int,
 ) -> float:
-    """Return the mean Dice in regions around tumors after some turns of MONAI's reader."""
+    """Return the mean Dice in regions around tumors after some clicks into the largest error."""
     scores = []
     for case in cases:
         if not case.has_tumor:
@@ -112,10 +118,13 @@ def deep_edit_dice(
         center = tuple(float(n // 2) for n in case.region.shape[1:])
         box = Box(center, (1.0, 1.0, 1.0), config.patch)  # type: ignore[arg-type]
         label = box.take(case.region_label)
-        item, rng = Item(box.take(case.region).float(), label, _none()), np.random.default_rng(0)
+        item = Item(box.take(case.region).float(), label, _none())
         pred = _predict(network, [item], device)[0]
         for _ in range(clicks):
-            item.click(pred, 1.0, rng)
+            clicked = [point for points in item.points.values() for point in points]
+            found = next_click(label[0].numpy(), pred[0].numpy(), config.spacing_mm, clicked)
+            if found is not None:
+                item.points["tumor" if found[1] else "background"].append(list(found[0]))
             pred = _predict(network, [item], device)[0]
         scores.append(dice(pred.numpy(), label.numpy()))
     return float(np.mean(scores)) if scores else 0.0

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from clickseg.baselines.planar import NAME, PlanarNetwork
+from clickseg.baselines.planar import PlanarNetwork
+from clickseg.baselines.rivals import NAME
 from clickseg.config import DeepEditConfig, RivalConfig
 from clickseg.modelfile import Manifest
 from clickseg.networks import build_network
@@ -20,12 +21,12 @@ from clickseg.training.prepare import prepare_cases
 from clickseg.training.start import begin, finish, select
 
 SPACING_MM = (0.5, 0.5, 1.5)
-"""Of the regions that are kept: the native resolution of the public data set, about."""
+"""Of the slices: the native resolution of the public data set, about."""
 
 REGION = (144, 144, 36)
 
 COARSE_MM = (3.0, 3.0, 3.0)
-"""What lies beyond the region is not looked at."""
+"""Of the whole volumes, which are kept but not looked at here."""
 
 
 def train_rival(
@@ -39,12 +40,13 @@ def train_rival(
     started = time.time()
     split = begin(cases, config, out)
     run = Run(out, NAME, config.seed, device)
+    recipe, metrics = config.rival, {}
+    spacing_mm = recipe.spacing_mm if isinstance(recipe, DeepEditConfig) else SPACING_MM
     training, validation = (
-        prepare_cases(select(cases, ids), SPACING_MM, REGION, COARSE_MM, config.seed) if ids else []
+        prepare_cases(select(cases, ids), spacing_mm, REGION, COARSE_MM, config.seed) if ids else []
         for ids in (split.training, split.validation)
     )
     torch.manual_seed(run.seed)
-    recipe, metrics = config.rival, {}
     if isinstance(recipe, DeepEditConfig):
         editor = build_network(recipe.network.name, recipe.network.arguments)
         train_deep_edit(editor, training, validation, recipe, run)
