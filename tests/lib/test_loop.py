@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from clickseg.config import FitConfig
-from clickseg.training.loop import Run, fit
+from clickseg.training.loop import Run, fit, seconds_in
 
 FIT = FitConfig(
     epochs=4, steps_per_epoch=5, batch=3, optimizer="adam", rate=0.01,
@@ -35,8 +37,6 @@ class KilledError(Exception):
 @pytest.mark.parametrize("average", [0.0, 0.9])
 @pytest.mark.parametrize("schedule", ["poly", "plateau"])
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(tmp_path, average, schedule):
-    from dataclasses import replace
-
     config = replace(FIT, average=average, schedule=schedule)
     whole = train(tmp_path / "whole", config)
     epochs = []
@@ -67,8 +67,6 @@ def test_the_same_seed_gives_the_same_network(tmp_path):
 
 
 def test_it_learns(tmp_path):
-    from dataclasses import replace
-
     net = train(tmp_path, replace(FIT, epochs=30, steps_per_epoch=20, rate=0.05))
     np.testing.assert_allclose(net.weight.detach(), [[1, 1]], atol=0.02)
 
@@ -80,6 +78,21 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
         raise AssertionError
 
     assert torch.equal(first.weight, train(tmp_path, validate=never).weight)
+
+
+def test_time_is_summed_over_a_resumed_run(tmp_path):
+    run = Run(tmp_path, "test", 1)
+    fit(network(), replace(FIT, epochs=2), run, draw, loss_of)
+    before = run.seconds["test"]
+    assert before > 0
+    assert seconds_in(tmp_path / "test.checkpoint.pt") == before
+    resumed = Run(tmp_path, "test", 1)
+    fit(network(), FIT, resumed, draw, loss_of)
+    assert resumed.seconds["test"] > before
+    again = Run(tmp_path, "test", 1)
+    fit(network(), FIT, again, draw, loss_of)
+    assert again.seconds == resumed.seconds  # nothing was left to train
+    assert seconds_in(tmp_path / "other.checkpoint.pt") == 0
 
 
 def test_a_tensorboard_log_is_written(tmp_path):

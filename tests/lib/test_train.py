@@ -20,7 +20,7 @@ from clickseg.config import (
     save_config,
 )
 from clickseg.correction.local import LocalCorrection
-from clickseg.evaluation.methods import build_method, parse_method
+from clickseg.evaluation.methods import build_method, parse_method, train_minutes
 from clickseg.geometry import Grid
 from clickseg.modelfile import ModelError, read_manifest
 from clickseg.models import load_models
@@ -186,6 +186,8 @@ def test_a_rival_is_trained_and_answers(studies, tmp_path):
     session = build_method(name, folder).open(study, None)
     answer = session.answer((Click.at((30, 26, 9), True, study.grid.canonical),), (3.0,))
     assert answer.mask.shape == study.grid.canonical.shape
+    assert train_minutes(name, folder) == read_manifest(out, "rival").data["minutes"]
+    assert train_minutes("flooding", folder) is None
     with pytest.raises(ModelError, match="holds focal_click_joined, ritm_static was wanted"):
         build_method("ritm_static", folder)
 

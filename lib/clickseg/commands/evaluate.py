@@ -15,7 +15,7 @@ from clickseg import __version__
 from clickseg.atomic import replacing
 from clickseg.clicks import Click
 from clickseg.drawing import Outlines, draw_picture
-from clickseg.evaluation.methods import parse_method
+from clickseg.evaluation.methods import parse_method, train_minutes
 from clickseg.evaluation.plots import plot_curves, plot_volumes
 from clickseg.evaluation.run import (
     NOTHING,
@@ -70,6 +70,8 @@ def evaluate(
     results = run_jobs(work, jobs)
     told = asdict(plan) | {"versions": versions, "clickseg": __version__}
     summary = summarize(results, clicks) | {"plan": told}
+    for name, folder in methods:
+        summary["methods"][name]["train_minutes"] = train_minutes(name, folder)
     _write(out / "results.json", json.dumps(results, indent=1))
     _write(out / "summary.json", json.dumps(summary, indent=1))
     table = as_markdown(summary, ", ".join(f"{key}: {value}" for key, value in told.items()))

@@ -18,10 +18,11 @@ from clickseg.baselines.flooding import flooding
 from clickseg.baselines.graph_cut import GraphCut
 from clickseg.baselines.method import Answer, Mask, Method, Session
 from clickseg.baselines.random_walker import RandomWalker
-from clickseg.baselines.rivals import load_rival
+from clickseg.baselines.rivals import NAME, load_rival
 from clickseg.clicks import Clicks
 from clickseg.engine import Engine
 from clickseg.initial import TwoStage
+from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS, Models, load_initial, load_models
 from clickseg.study import Study
 
@@ -99,6 +100,9 @@ BUILDERS: dict[str, Callable[[Path], Method]] = {
 TRAINED = ("published", *RIVALS)
 """These need weights that do not come with the package."""
 
+ON_INITIAL = ("graph_cut", "bifseg")
+"""These go on from our initial model."""
+
 WITHOUT = ("random_walker", "flooding", "active_contour")
 """These have no weights."""
 
@@ -129,3 +133,16 @@ def build_method(name: str, folder: Path) -> Method:
     if name not in BUILDERS:
         raise MethodError(f"there is no method {name!r}; there are: {', '.join(BUILDERS)}")
     return BUILDERS[name](folder)
+
+
+def train_minutes(name: str, folder: Path) -> float | None:
+    """Return how long the networks of a method were trained; None if it has none, or none says."""
+    if name in WITHOUT:
+        return None
+    models = [NAME] if name in RIVALS else ["initial", "correction"]
+    if name in ON_INITIAL:
+        models = ["initial"]
+    data = [read_manifest(folder, model).data for model in models]
+    if not all("minutes" in values for values in data):
+        return None
+    return round(sum(float(values["minutes"]) for values in data), 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +34,6 @@ def train_correction(
         ImageError: if no case can be read.
         ModelError: if there is no initial model where one is needed.
     """
-    started = time.time()
     split = begin(cases, config, out)
     run = Run(out, "correction", config.seed, device)
     initial, recipe = config.initial, config.correction
@@ -43,7 +41,7 @@ def train_correction(
     if isinstance(recipe, PasteConfig):
         segment, _ = load_initial(out, device)
         pasting, metrics = train_cuts2d(sides[0], sides[1], segment, recipe, run)
-        return finish("correction", pasting, config, split, out, metrics, started, source)
+        return finish("correction", pasting, config, split, run, metrics, source)
     if not isinstance(initial, TwoStageConfig):
         raise ConfigError("correction.method local is trained with initial.method two_stage only")
     training, validation = (
@@ -63,4 +61,4 @@ def train_correction(
     network = build_network(recipe.network.name, recipe.network.arguments)
     train_local(network, training, validation, real, recipe, run)
     metrics = click_scores(LocalCorrection(network, recipe), validation, real, recipe, clicks=5)
-    return finish("correction", network, config, split, out, metrics, started, source)
+    return finish("correction", network, config, split, run, metrics, source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +24,6 @@ def train_initial(
     Raises:
         ImageError: if no case can be read.
     """
-    started = time.time()
     split = begin(cases, config, out)
     run = Run(out, "initial", config.seed, device)
     recipe = config.initial
@@ -33,7 +31,7 @@ def train_initial(
     if isinstance(recipe, WholeVolumeConfig):
         whole = train_whole_volume(sides[0], sides[1], recipe, run)
         metrics = initial_metrics(WholeVolume(whole, recipe), sides[1])
-        return finish("initial", whole, config, split, out, metrics, started, source)
+        return finish("initial", whole, config, split, run, metrics, source)
     training, validation = (
         prepare_cases(
             side,
@@ -48,4 +46,4 @@ def train_initial(
     )
     network = train_two_stage(training, validation, recipe, run)
     metrics = initial_metrics(TwoStage(network, recipe), sides[1])
-    return finish("initial", network, config, split, out, metrics, started, source)
+    return finish("initial", network, config, split, run, metrics, source)

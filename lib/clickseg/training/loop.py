@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +31,17 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Run:
-    """Where a training happens and what it is called."""
+    """Where a training happens and what it is called.
+
+    ``seconds``: how long each network was trained, by name, before a run was resumed included.
+    Runs made of a run by ``replace`` share it.
+    """
 
     folder: Path
     name: str
     seed: int
     device: str = "cpu"
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def fit(
@@ -90,6 +95,7 @@ def fit(
         parts["average"] = average
     checkpoint = run.folder / f"{run.name}.checkpoint.pt"
     done = _resume(checkpoint, parts, run)
+    before = run.seconds[run.name] = seconds_in(checkpoint)
     losses = EpochOutputStore()
     losses.attach(trainer, "losses")
     started = time.monotonic()
@@ -107,12 +113,12 @@ def fit(
         engine.state.metrics = {"loss": loss, "validation": value}
         if config.schedule == "plateau":
             scheduler.step(value)
-        seconds = time.monotonic() - started
+        seconds = run.seconds[run.name] = before + time.monotonic() - started
         logger.info(
             "%s epoch %d/%d: loss %.4f, validation %.4f, %.0f s",
             *(run.name, engine.state.epoch, config.epochs, loss, value, seconds),
         )
-        _save(checkpoint, parts, engine.state.epoch)
+        _save(checkpoint, parts, engine.state.epoch, seconds)
 
     ProgressBar(desc=run.name, persist=True).attach(
         trainer, output_transform=lambda loss: {"loss": loss}
@@ -150,8 +156,16 @@ def _scheduler(optimizer: torch.optim.Optimizer, config: FitConfig) -> Any:
     return torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
 
 
-def _save(path: Path, parts: dict[str, Any], epoch: int) -> None:
-    state = {"epoch": epoch} | {key: value.state_dict() for key, value in parts.items()}
+def seconds_in(checkpoint: Path) -> float:
+    """Return how long the network of a checkpoint was trained; 0 where there is none."""
+    if not checkpoint.is_file():
+        return 0.0
+    return float(torch.load(checkpoint, map_location="cpu", weights_only=True)["seconds"])
+
+
+def _save(path: Path, parts: dict[str, Any], epoch: int, seconds: float) -> None:
+    state: dict[str, Any] = {"epoch": epoch, "seconds": seconds}
+    state |= {key: value.state_dict() for key, value in parts.items()}
     with replacing(path) as part:
         torch.save(state, part)
 

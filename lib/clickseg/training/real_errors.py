@@ -12,7 +12,7 @@ from torch import Tensor
 from clickseg.atomic import replacing
 from clickseg.config import SplitConfig, TwoStageConfig
 from clickseg.networks import build_network
-from clickseg.training.loop import Run
+from clickseg.training.loop import Run, seconds_in
 from clickseg.training.prepare import Prepared
 from clickseg.training.split import folds_of
 from clickseg.training.two_stage import region_pred, train_segment
@@ -36,6 +36,8 @@ def real_errors(
     path = run.folder / "real_errors.pt"
     if path.is_file():
         kept: dict[str, Tensor] = torch.load(path, weights_only=True)
+        for name in (f"fold{number}" for number in range(config.folds)):
+            run.seconds[name] = seconds_in(run.folder / f"{name}.checkpoint.pt")
         return kept
     by_id = {case.case_id: case for case in training}
     fit = replace(config.segment.fit, epochs=config.fold_epochs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +36,6 @@ def train_rival(
     Raises:
         ImageError: if no case can be read.
     """
-    started = time.time()
     split = begin(cases, config, out)
     run = Run(out, NAME, config.seed, device)
     recipe, metrics = config.rival, {}
@@ -57,7 +55,7 @@ def train_rival(
                 )
                 for clicks in (0, 1, 3)
             }
-        return finish(NAME, editor, config, split, out, metrics, started, source)
+        return finish(NAME, editor, config, split, run, metrics, source)
     network, pixel_mm = PlanarNetwork(recipe), SPACING_MM[:2]
     train_planar(network, training, validation, pixel_mm, recipe, run)
     if validation:
@@ -65,4 +63,4 @@ def train_rival(
             f"slice_dice_after_{clicks}": planar_dice(network, validation, pixel_mm, recipe, clicks)
             for clicks in (1, 3, 5)
         }
-    return finish(NAME, network, config, split, out, metrics, started, source)
+    return finish(NAME, network, config, split, run, metrics, source)

@@ -23,6 +23,7 @@ from clickseg.config import (
 from clickseg.metrics import dice
 from clickseg.modelfile import Manifest, save_model
 from clickseg.study import Case, read_case_label, read_study
+from clickseg.training.loop import Run
 from clickseg.training.split import Split, read_split, split_cases, write_split
 
 logger = logging.getLogger(__name__)
@@ -65,9 +66,8 @@ def finish(
     network: torch.nn.Module,
     config: Config | RivalConfig,
     split: Split,
-    out: Path,
+    run: Run,
     metrics: dict[str, float],
-    started: float,
     source: str,
 ) -> Manifest:
     """Write the model, with a manifest that says how it came to be.
@@ -79,12 +79,12 @@ def finish(
         "training": list(split.training),
         "validation": list(split.validation),
         "seed": config.seed,
-        "minutes_of_the_last_run": round((time.time() - started) / 60, 1),
+        "minutes": round(sum(run.seconds.values()) / 60, 1),
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
     }
-    manifest = save_model(out, network, Manifest(name, as_values(config), data, metrics))
-    logger.info("%s is written to %s: %s", name, out, metrics)
+    manifest = save_model(run.folder, network, Manifest(name, as_values(config), data, metrics))
+    logger.info("%s is written to %s: %s", name, run.folder, metrics)
     return manifest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def region_dice(network: nn.Module, case: Prepared, config: TwoStageConfig, devi
 
 
 def _fit(network: nn.Module, fit_config: FitConfig, run: Run, name: str, *functions: Any) -> None:
-    fit(network, fit_config, Run(run.folder, name, run.seed, run.device), *functions)
+    fit(network, fit_config, replace(run, name=name), *functions)
 
 
 def _batch(items: Any) -> Pair:
