@@ -1,4 +1,4 @@
-# make install | serve | test | fix | bench | weights | sample-data
+# make install | serve | test | fix | bench | weights | sample-data | readme
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -11,11 +11,11 @@ BIN = $(VENV)/bin
 IS_RIGHT = import sys; sys.exit(sys.version_info[:2] != (3, 11))
 PYTHON ?= $(shell for name in python3.11 python3 python; do \
 	$$name -c '$(IS_RIGHT)' 2>/dev/null && echo $$name && break; done)
-SOURCES = lib apps/vs_clickseg/main.py apps/vs_clickseg/clickseg_app tests
+SOURCES = lib apps/vs_clickseg/main.py apps/vs_clickseg/clickseg_app tests docs/results
 # The server's own subprocesses call a bare `python`.
 ON_PATH = PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: install serve test check fix bench weights sample-data
+.PHONY: install serve test check fix bench weights sample-data readme
 
 install: $(VENV)/installed  ## the environment alone
 
@@ -43,10 +43,14 @@ check: install  ## all of it but the tests
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy lib/clickseg apps/vs_clickseg/clickseg_app
 	PYTHONPATH=lib:apps/vs_clickseg $(BIN)/lint-imports
+	$(BIN)/python docs/results/draw.py --check
 
 fix: install  ## rewrite what can be rewritten
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+readme: install  ## draw the tables of the README from docs/results
+	$(BIN)/python docs/results/draw.py
 
 bench: install  ## latencies and memory of the server; BENCH="--json FILE" keeps the numbers
 	$(ON_PATH) $(BIN)/python tests/bench/bench.py $(BENCH)

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from report import GB, Report, Timings, Wanted, describe_machine, describe_versions
+from report import GB, Report, Timings, Wanted, describe_surroundings, describe_versions
 from rich.console import Console
 from server import Server
 from untrained import save_untrained
@@ -158,7 +158,7 @@ def bench(
         work = Path(folder)
         weights = save_untrained(work / "models") if untrained else models.resolve()
         hashes = _hashes(weights)
-        machine = describe_machine()
+        machine = describe_surroundings()
         with console.status("making studies") as status:
             labels = make_studies(work, size)
             measured, memory = measure(work, labels, weights, size, count, status.update)

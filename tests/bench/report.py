@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -12,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import psutil
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from clickseg import __version__
+from clickseg.machine import describe_machine
 
 PACKAGES = ("torch", "monai", "monailabel", "SimpleITK", "numpy")
 GB = 1e9
@@ -97,15 +96,10 @@ class Report:
         path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_surroundings() -> dict[str, Any]:
     """Return what the timings depend on; nothing that names the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "processor": _processor(),
-        "cores": cores,
+    return describe_machine() | {
         "memory": f"{psutil.virtual_memory().total / GB:.0f} GB",
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "threads of torch": torch.get_num_threads(),
         "load before": round(psutil.getloadavg()[0], 2),
     }
 
@@ -114,15 +108,6 @@ def describe_versions() -> dict[str, str]:
     """Return the versions of what is measured."""
     packages = {name: version(name) for name in PACKAGES}
     return {"clickseg": __version__, "Python": platform.python_version()} | packages
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _sentence(values: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 import pytest
 
 from clickseg.evaluation.summary import summarize
-from clickseg.evaluation.table import as_markdown
+from clickseg.evaluation.table import as_markdown, caption_of
 
 
 def a_result(study, method, dice, label_ml=1.0, **changes):
@@ -89,10 +89,27 @@ def test_studies_without_a_tumor_count_apart():
 
 
 def test_the_table_has_a_row_a_method():
-    table = as_markdown(summarize(RESULTS, 2), "Two studies.")
+    summary = summarize(RESULTS, 2)
+    summary["methods"]["ours"]["train_minutes"] = 121.4
+    table = as_markdown(summary, "Two studies.")
     rows = [line for line in table.splitlines() if line.startswith("| ours")]
     assert rows == [
-        "| ours | 0.700 | 0.845 | 0.790 | 1.50 | 1.50 | 2.00 | 1 | 0.816 | 0.333 | 0 | 0 | 10 |"
+        "| ours | 0.700 | 0.845 | 0.790 | 1.50 | 1.50 | 2.00 "
+        "| 1 | 0.816 | 0.333 | 0 | 0 | 10 | 121 |"
     ]
     assert table.startswith("Two studies.")
     assert "Paired Wilcoxon" in table
+
+
+def test_the_caption_tells_what_made_the_summary():
+    summary = {
+        "plan": {"robot": "center", "seed": 3, "versions": {"ours": "abc def"}},
+        "command": "clickseg evaluate --clicks 2",
+        "machine": {"processor": "one", "cores": 2},
+    }
+    caption = caption_of(summary)
+    assert caption.startswith("`clickseg evaluate --clicks 2`\n\n")
+    assert caption.endswith(
+        "robot: center, seed: 3. Weights and settings: ours abc def. processor: one, cores: 2."
+    )
+    assert "versions" in summary["plan"]  # left alone

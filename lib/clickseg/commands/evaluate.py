@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +30,8 @@ from clickseg.evaluation.run import (
     run_jobs,
 )
 from clickseg.evaluation.summary import summarize
-from clickseg.evaluation.table import as_markdown
+from clickseg.evaluation.table import as_markdown, caption_of
+from clickseg.machine import describe_machine
 from clickseg.reader import Robot
 from clickseg.study import Case, labeled_cases, read_case_label, read_study
 from clickseg.volume import read_label
@@ -69,12 +72,16 @@ def evaluate(
     work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
     results = run_jobs(work, jobs)
     told = asdict(plan) | {"versions": versions, "clickseg": __version__}
-    summary = summarize(results, clicks) | {"plan": told}
+    summary = summarize(results, clicks) | {
+        "plan": told,
+        "command": shlex.join(["clickseg", *sys.argv[1:]]),
+        "machine": describe_machine(),
+    }
     for name, folder in methods:
         summary["methods"][name]["train_minutes"] = train_minutes(name, folder)
     _write(out / "results.json", json.dumps(results, indent=1))
     _write(out / "summary.json", json.dumps(summary, indent=1))
-    table = as_markdown(summary, ", ".join(f"{key}: {value}" for key, value in told.items()))
+    table = as_markdown(summary, caption_of(summary))
     _write(out / "summary.md", table)
     plot_curves(results, clicks, out / "dice.png")
     plot_volumes(results, out / "volumes.png")

@@ -13,7 +13,7 @@ def as_markdown(summary: dict[str, Any], caption: str = "") -> str:
     counts = [n for n in SHOWN if n <= summary["clicks"]]
     heads = ["method", *(f"Dice {n}" for n in counts), f"worst 10 %, {counts[-1]}"]
     heads += ["NoC 0.85", "NoC 0.90", "NoC 0.95", "never 0.95", "AUC", "harm", "outside"]
-    heads += ["disobeyed", "ms"]
+    heads += ["disobeyed", "ms", "training, min"]
     lines = [caption, ""] if caption else []
     lines += [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
     for name, values in summary["methods"].items():
@@ -25,8 +25,19 @@ def as_markdown(summary: dict[str, Any], caption: str = "") -> str:
         cells += [str(values["nof"]["0.95"]), f"{values['auc']:.3f}", f"{values['harm_rate']:.3f}"]
         cells += [str(values["changed_outside"]), str(values["disobeyed"])]
         cells += ["" if values["click_ms"] is None else f"{values['click_ms']:.0f}"]
+        minutes = values.get("train_minutes")
+        cells += ["" if minutes is None else f"{minutes:.0f}"]
         lines.append(_row(cells))
     return "\n".join([*lines, *_p_values(summary), *_tumor_free(summary)]) + "\n"
+
+
+def caption_of(summary: dict[str, Any]) -> str:
+    """Return by which command a summary was made, with what weights and where."""
+    plan, machine = dict(summary["plan"]), summary["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in plan.pop("versions").items())
+    where = ", ".join(f"{key}: {value}" for key, value in machine.items())
+    settings = ", ".join(f"{key}: {value}" for key, value in plan.items())
+    return f"`{summary['command']}`\n\n{settings}. Weights and settings: {versions}. {where}."
 
 
 def _p_values(summary: dict[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from clickseg.config import (
     load_recipe,
     save_config,
 )
+from clickseg.machine import describe_machine
 from clickseg.metrics import dice
 from clickseg.modelfile import Manifest, save_model
 from clickseg.study import Case, read_case_label, read_study
@@ -80,7 +80,7 @@ def finish(
         "validation": list(split.validation),
         "seed": config.seed,
         "minutes": round(sum(run.seconds.values()) / 60, 1),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": describe_machine(),
         "torch": torch.__version__,
     }
     manifest = save_model(run.folder, network, Manifest(name, as_values(config), data, metrics))
