@@ -156,6 +156,9 @@ def _values_of(segments: Any, chosen: Any) -> dict[str, set[int]]:
             found[kind].add(value)
         elif name == chosen or (not chosen and kind != "background"):
             found["mask"].add(value)
+    if chosen and not found["mask"]:
+        names = ", ".join(repr(segment["name"]) for segment in segments)
+        raise ClickError(f"selected_label_name must be one of {names}, got {chosen!r:.80}")
     return found
 
 

@@ -5,6 +5,7 @@ This is the only pre-processing: training, command line, server and evaluation a
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clickseg.geometry import Grid
+from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.volume import (
     ImageError,
     Volume,
@@ -34,6 +35,13 @@ INTENSITY = "tissue-z-1"
 
 SMALLEST_OVERLAP = 0.2
 """Where less than this share of the smaller sequence lies in the other, T2 is refused."""
+
+
+LARGEST_VALUE = 1e12
+"""No scanner writes more; one such voxel would leave the others without contrast."""
+
+SAME_GRID_MM = 0.1
+"""A mask lies on the grid of its image where no corner is farther off than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +153,11 @@ def check_same_grid(label: Volume, grid: Grid, name: str) -> None:
     Raises:
         ImageError: with both grids.
     """
-    if label.grid.shape != grid.shape or not np.allclose(label.grid.affine, grid.affine, atol=1e-2):
+    corners = np.array(list(itertools.product(*((0, n - 1) for n in grid.shape))))
+    apart_mm = np.abs(
+        ijk_to_ras(corners, label.grid.affine) - ijk_to_ras(corners, grid.affine)
+    ).max()
+    if label.grid.shape != grid.shape or apart_mm > SAME_GRID_MM:
         raise ImageError(
             f"{name} lies on another grid than its image: {label.grid.shape} at "
             f"{label.grid.affine[:3].round(3).tolist()}, wanted {grid.shape} at "
@@ -163,6 +175,8 @@ def normalize(array: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         ImageError: if all voxels are alike.
     """
     sample = array[tuple(slice(None, None, max(1, n // 96)) for n in array.shape)]
+    if sample.max() > LARGEST_VALUE:
+        raise ImageError(f"{name} has voxels as large as {sample.max():g}, an MRI was wanted")
     bright = sample > sample.min() + 0.1 * (np.percentile(sample, 99) - sample.min())
     tissue = sample[bright]
     if tissue.size == 0 or tissue.std() == 0:

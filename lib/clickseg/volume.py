@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # its documented name
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, ImageDataError
 from numpy.typing import NDArray
 
 from clickseg.atomic import replacing
@@ -34,13 +35,29 @@ MAX_VOXELS = 128 * 1024 * 1024
 """Larger images are refused before their pixels are read: two such sequences take 1 GB."""
 
 
+MAX_EXTENT_MM = 600.0
+"""A head is 250 mm long. Networks look at mm, not at voxels: a huge one would take minutes."""
+
+_DAMAGED = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    ImageFileError,
+    HeaderDataError,
+    ImageDataError,
+)
+"""What reading a damaged file may raise."""
+
 _LARGEST_VOXEL = 16
 """Bytes of a voxel of the largest kind."""
 
 _LARGEST_HEADER = 1 << 20
 """More bytes than any header with its extensions has."""
 
-_NIFTI2_SIZES = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
+_NIFTI_HEADER = 352
+"""Bytes of a NIfTI-1 header; ITK reads no NIfTI-2."""
 
 
 class ImageError(ValueError):
@@ -177,6 +194,12 @@ def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
     if reader.GetNumberOfComponents() != 1:
         count = reader.GetNumberOfComponents()
         raise ImageError(f"{path.name} has {count} values a voxel, one was wanted")
+    extent_mm = max(n * mm for n, mm in zip(size, reader.GetSpacing(), strict=True))
+    if not extent_mm <= MAX_EXTENT_MM:
+        raise ImageError(
+            f"{path.name} is {extent_mm:.0f} mm long, at most {MAX_EXTENT_MM:.0f} mm are allowed: "
+            "is its voxel size in mm?"
+        )
     if int(np.prod(size)) > MAX_VOXELS:
         raise ImageError(f"{path.name} has {size} voxels, at most {MAX_VOXELS} are allowed")
     try:
@@ -186,16 +209,26 @@ def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
             array = _nifti_pixels(path, int(np.prod(size)))
     except ImageError:
         raise
-    except (RuntimeError, OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+    except _DAMAGED as error:
         raise _unreadable(path, error) from error
     return _grid_of(reader, path), array.reshape(size[:3], order="F")
 
 
 def _refuse_detached(path: Path) -> None:
-    """Refuse an NRRD header that names another file: ITK would read whatever file it names."""
+    """Refuse an NRRD header that names another file: ITK would read whatever file it names.
+
+    ITK also ends a line at a lone carriage return. A header with one, or so long that its end is
+    not seen here, is refused: what is looked at must be what ITK reads.
+    """
     with path.open("rb") as file:
-        header = file.read(_LARGEST_HEADER).split(b"\n\n")[0].replace(b"\r", b"").lower()
-    if re.search(rb"^\s*data ?file\s*:", header, re.MULTILINE):
+        content = file.read(_LARGEST_HEADER).replace(b"\r\n", b"\n")
+    header, end, _ = content.partition(b"\n\n")
+    if not end or b"\r" in header:
+        raise ImageError(
+            f"{path.name} has no header of an NRRD file: lines up to an empty one, "
+            f"at most {_LARGEST_HEADER} bytes, were wanted"
+        )
+    if re.search(rb"^\s*data ?file\s*:", header.lower(), re.MULTILINE):
         raise ImageError(f"{path.name} keeps its voxels in another file; one file was wanted")
 
 
@@ -211,8 +244,13 @@ def _nifti_pixels(path: Path, voxels: int) -> NDArray[np.float32]:
         content = file.read(largest + 1)  # up to its end, where gzip has its checksum
     if len(content) > largest:
         raise ImageError(f"{path.name} holds more than the {voxels} voxels that its header tells")
-    kind = nib.Nifti2Image if content[:4] in _NIFTI2_SIZES else nib.Nifti1Image
-    return np.asarray(np.asanyarray(kind.from_bytes(content).dataobj), dtype=np.float32)
+    image = nib.Nifti1Image.from_bytes(content)
+    if image.dataobj.offset < _NIFTI_HEADER:  # ITK reads on behind the header
+        raise ImageError(
+            f"{path.name} says that its voxels begin at byte {image.dataobj.offset}, which is "
+            f"within its header of {_NIFTI_HEADER}"
+        )
+    return np.asarray(np.asanyarray(image.dataobj), dtype=np.float32)
 
 
 def _grid_of(image: sitk.ImageFileReader, path: Path) -> Grid:

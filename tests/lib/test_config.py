@@ -4,15 +4,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clickseg.baselines.rivals import name_of
 from clickseg.config import (
     ConfigError,
     LocalConfig,
     PasteConfig,
+    RivalConfig,
     TwoStageConfig,
     WholeVolumeConfig,
     as_values,
     config_from,
     load_config,
+    load_recipe,
     save_config,
 )
 
@@ -27,6 +30,14 @@ def values():
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_can_be_read_and_is_named_like_its_file(path):
     assert load_config(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    "path", sorted((CONFIGS / "rivals").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_rival_can_be_read_and_is_named_like_its_file(path):
+    recipe = load_recipe(path, RivalConfig)
+    assert recipe.name == path.stem == name_of(recipe.rival)
 
 
 def test_the_recipes_are_what_they_are_called():

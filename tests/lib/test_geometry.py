@@ -3,29 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.orientations import aff2axcodes
+from strategies import affines
 
 from clickseg.geometry import Grid, ijk_to_ras, ras_to_ijk, spacing_mm, voxel_ml
 
 SHAPE = (37, 31, 23)
 PERMUTED = np.array([[0, 0, 1.5, 11], [-0.4, 0, 0, 7], [0, 0.5, 0, 3], [0, 0, 0, 1]])
-
-
-@st.composite
-def affines(draw):
-    """Any rotation, unequal spacing, any order and direction of the axes."""
-    angles = draw(st.tuples(*[st.floats(-3.1, 3.1)] * 3))
-    spacing = draw(st.tuples(*[st.floats(0.3, 3)] * 3))
-    turn = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = (i for i in range(3) if i != axis)
-        one = np.eye(3)
-        one[a, a] = one[b, b] = np.cos(angle)
-        one[a, b], one[b, a] = -np.sin(angle), np.sin(angle)
-        turn = turn @ one
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag(spacing)
-    affine[:3, 3] = draw(st.tuples(*[st.floats(-100, 100)] * 3))
-    return affine
 
 
 def test_a_voxel_is_mapped_by_hand():

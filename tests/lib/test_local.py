@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import affines
 
 from clickseg.clicks import Click
 from clickseg.config import load_config
@@ -70,7 +71,7 @@ click_lists = st.lists(
     st.tuples(voxels, st.booleans()), min_size=1, max_size=5, unique_by=lambda c: c[0]
 )
 worlds = {
-    "affine": st.sampled_from(list(AFFINES.values())),
+    "affine": st.one_of(st.sampled_from(list(AFFINES.values())), affines()),
     "merge": st.sampled_from(["component", "all"]),
     "places": click_lists,
     "seed": st.integers(0, 99),
@@ -155,6 +156,18 @@ def test_foreground_clicks_only_add_and_background_clicks_only_remove(affine, me
     for kind in (True, False):
         mask = correction(study, start, tuple(c for c in clicks if c.is_foreground == kind)).mask
         assert (mask >= start).all() if kind else (mask <= start).all()
+
+
+@given(affine=st.sampled_from(list(AFFINES.values())), voxel=voxels)
+@settings(max_examples=25, deadline=None)
+def test_a_click_anywhere_reaches_the_neighboring_slices(affine, voxel):
+    study = a_study(affine)
+    correction = LocalCorrection(EchoForeground(), config())
+    start = np.zeros(study.grid.canonical.shape, np.uint8)
+    click = Click.at(voxel, True, study.grid)
+    filled = correction(study, start, (click,)).mask.any(axis=(0, 1))
+    k = click.voxel(study.grid.canonical)[2]
+    assert filled[max(k - 1, 0) : k + 2].all()
 
 
 def test_one_click_reaches_the_neighboring_slices():

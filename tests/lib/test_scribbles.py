@@ -162,3 +162,10 @@ def test_a_mask_on_another_grid_is_refused(tmp_path, grid):
 def test_segments_that_are_none_are_refused(tmp_path, grid, names):
     with pytest.raises(ClickError, match="label_info must be a list"):
         read_edit(labelmap(tmp_path, grid, TUMOR), grid, names, "tumor")
+
+
+@pytest.mark.parametrize("chosen", ["vs", 5, ["x"], {"a": 1}, "foreground_scribbles"])
+def test_a_chosen_segment_that_is_not_there_is_refused(tmp_path, grid, chosen):
+    path = labelmap(tmp_path, grid, TUMOR)
+    with pytest.raises(ClickError, match=r"selected_label_name must be one of .*'tumor'"):
+        read_edit(path, grid, NAMES, chosen)

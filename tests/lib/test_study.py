@@ -152,7 +152,7 @@ def test_a_missing_label_is_refused(tmp_path):
 
 def test_a_mask_of_another_grid_is_refused():
     grid, moved = Grid(SHAPE, RAS), RAS.copy()
-    moved[1, 3] += 0.02
+    moved[1, 3] += 0.2
     check_same_grid(Volume(np.zeros(SHAPE), Grid(SHAPE, RAS + 1e-3)), grid, "mask")
     for shape, affine in ((SHAPE, moved), ((31, 37, 23), RAS)):
         with pytest.raises(ImageError, match="mask lies on another grid than its image"):
@@ -172,3 +172,33 @@ def test_a_thin_slab_within_a_whole_head_is_a_good_t2(tmp_path):
     study = read_study(tmp_path / "a.nii.gz", tmp_path / "t2/a.nii.gz")
     covered = np.flatnonzero(study.image[1].std(axis=(0, 1)) > 0.1)
     assert covered.tolist() == [20, 21, 22, 23, 24, 25]  # 80 to 102 mm, 4 mm a slice
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        (np.diag([1.0, 1.0, 1.0, 1.0]), True),
+        (np.diag([1.0001, 1.0, 1.0, 1.0]), True),  # 0.015 mm at the far end
+        (np.diag([1.018, 1.0, 1.0, 1.0]), False),  # 0.509 mm in place of 0.5: 2.7 mm there
+        (np.array([[1, -0.0175, 0, 0], [0.0175, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), False),
+        (np.array([[1, 0, 0, 0.05], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), True),
+        (np.array([[1, 0, 0, 0.2], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), False),
+    ],
+    ids=["same", "rounded", "spacing", "turned", "shifted a little", "shifted"],
+)
+def test_two_grids_are_the_same_where_their_corners_are(change, is_same):
+    shape = (301, 283, 17)
+    grid = Grid(shape, np.diag([0.5, 0.5, 1.5, 1.0]))
+    label = Volume(np.zeros(shape, np.uint8), Grid(shape, change @ grid.affine))
+    if is_same:
+        check_same_grid(label, grid, "mask")
+    else:
+        with pytest.raises(ImageError, match="mask lies on another grid"):
+            check_same_grid(label, grid, "mask")
+
+
+def test_voxels_that_are_no_mri_are_refused():
+    array = np.random.default_rng(0).normal(100, 9, (7, 11, 5)).astype(np.float32)
+    array[3, 4, 2] = 1e30
+    with pytest.raises(ImageError, match=r"voxels as large as 1e\+30"):
+        normalize(array, "a.nii")

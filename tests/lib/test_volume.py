@@ -1,12 +1,15 @@
 import gzip
+import struct
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # its documented name
+from hypothesis import given, settings
+from strategies import affines
 
 from clickseg import volume as volume_module
-from clickseg.geometry import Grid
+from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.volume import (
     ImageError,
     Volume,
@@ -278,6 +281,64 @@ def test_an_nrrd_that_names_another_file_is_refused(tmp_path, key):
         read_volume(tmp_path / "a.nrrd")
 
 
+def nrrd_header(*lines, end="\n"):
+    first = ["NRRD0004", "type: uint8", "dimension: 3", "space: left-posterior-superior"]
+    first += ["sizes: 4 4 4", "space directions: (1,0,0) (0,1,0) (0,0,1)"]
+    first += ["kinds: domain domain domain", "encoding: raw", "space origin: (0,0,0)"]
+    return end.join([*first, *lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        (nrrd_header(*["# " + "x" * 1000] * 1100, "data file: {secret}"), "no header"),
+        (nrrd_header("data file: {secret}", end="\r"), "no header"),
+        (nrrd_header("content: a\rdata file: {secret}"), "no header"),
+        (nrrd_header("content: a\r\r\ndata file: {secret}"), "no header"),
+        (nrrd_header("data file: {secret}", end="\r\n"), "in another file"),
+        (nrrd_header().removesuffix(b"\n"), "no header"),
+    ],
+    ids=["far down", "old line ends", "one old line end", "both", "windows", "no end"],
+)
+def test_no_header_hides_that_it_names_another_file(tmp_path, header, text):
+    secret = tmp_path / "secret.raw"
+    secret.write_bytes(bytes(range(64)))
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(header.replace(b"{secret}", str(secret).encode()) + bytes(64))
+    with pytest.raises(ImageError, match=text):
+        read_volume(path)
+
+
+def test_a_header_with_windows_line_ends_is_read(tmp_path):
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(nrrd_header(end="\r\n") + bytes(range(64)))
+    assert read_volume(path).array.ravel("F").tolist() == list(range(64))
+
+
+@pytest.mark.parametrize(
+    ("at", "form", "value", "text"),
+    [
+        (108, "<f", 0.0, "voxels begin at byte"),
+        (108, "<f", 100.0, "cannot be read|voxels begin at byte"),
+        (344, "4s", b"abcd", "cannot be read"),
+        (116, "<f", float("nan"), "cannot be read|not finite"),
+    ],
+    ids=["offset 0", "offset in the header", "magic", "intercept"],
+)
+def test_a_damaged_nifti_header_is_told(tmp_path, plain, at, form, value, text):
+    path = write_volume(tmp_path / "a.nii", plain)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<f", content, 112, 1.0)  # a slope, so that the intercept counts
+    struct.pack_into(form, content, at, value)
+    path.write_bytes(content)
+    refused(path, text)
+
+
+def test_an_image_in_meters_is_refused(tmp_path, plain):
+    grid = Grid(SHAPE, np.diag([400.0, 500.0, 1500.0, 1.0]))
+    refused(write_volume(tmp_path / "a.nrrd", Volume(plain.array, grid)), "is its voxel size in mm")
+
+
 def test_axes_that_are_not_at_right_angles_are_refused(tmp_path):
     header = "NRRD0004\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\n"
     header += "space directions: (1,0,0) (0.9,0.5,0) (0,0,1)\nkinds: domain domain domain\n"
@@ -285,3 +346,21 @@ def test_axes_that_are_not_at_right_angles_are_refused(tmp_path):
     (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(range(64)))
     with pytest.raises(ImageError, match="right angles"):
         read_volume(tmp_path / "a.nrrd")
+
+
+@given(affine=affines())
+@settings(max_examples=25, deadline=None)
+def test_an_image_on_any_grid_lands_where_it_lies_in_the_patient(affine):
+    source = Grid(SHAPE, affine)
+
+    def shown(grid):  # a slope, which linear interpolation keeps
+        ijk = np.indices(grid.shape).reshape(3, -1).T
+        return (ijk_to_ras(ijk, grid.affine) @ [1.0, -2.0, 0.5]).reshape(grid.shape)
+
+    middle_ras = ijk_to_ras([(np.array(SHAPE) - 1) / 2], affine)[0]
+    target = np.diag([0.3, 0.25, 0.5, 1.0])
+    target[:3, 3] = middle_ras - [2.0, 1.5, 1.0]  # within even the smallest source
+    grid = Grid((13, 11, 5), target)
+    moved, overlap = resample(Volume(shown(source).astype(np.float32), source), grid)
+    assert overlap == 1
+    np.testing.assert_allclose(moved, shown(grid), atol=1e-2)

@@ -116,7 +116,8 @@ class ClickSegApp(MONAILabelApp):
     def init_infers(self) -> dict[str, InferTask]:
         """List the models; 3D Slicer runs the first one by itself on a new sample."""
         tasks = [task(self.engine, self.folders) for task in (InitialTask, ClickTask, EditTask)]
-        return {task.name: task for task in tasks if task.name in self.settings.models}
+        wanted = set(self.settings.models) - (set() if self.settings.scribbles else {"edit"})
+        return {task.name: task for task in tasks if task.name in wanted}
 
     def init_strategies(self) -> dict[str, Strategy]:
         """List the ways to choose the next image."""

@@ -33,6 +33,7 @@ class Settings:
     cache_mb: int = 1024
     use_pretrained_model: bool = True
     pretrained_path: Path | None = None
+    scribbles: bool = True
     skip_trainers: bool = True
     skip_strategies: bool = False
     skip_scoring: bool = True

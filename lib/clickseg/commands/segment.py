@@ -12,8 +12,8 @@ from clickseg.clicks import ClickError, read_clicks
 from clickseg.engine import Engine, Segmentation
 from clickseg.geometry import Grid
 from clickseg.models import WEIGHTS, load_models
-from clickseg.study import check_same_grid, find_case
-from clickseg.volume import Volume, read_label, write_volume
+from clickseg.study import LABEL_FOLDER, Case, find_case
+from clickseg.volume import ImageError, Volume, write_volume
 
 Image = Annotated[Path, typer.Argument(help="The T1ce; its T2 is found in t2/ beside it.")]
 T2 = Annotated[Path | None, typer.Option(help="The T2, if it is elsewhere.")]
@@ -38,22 +38,37 @@ def correct(
     click: Points = None,
     background: Points = None,
     start: Annotated[
-        Path | None, typer.Option(help="The mask to mend; without it the initial outline.")
-    ] = None,
+        str,
+        typer.Option(
+            help="The mask to mend: a file, initial, label (the accepted one, in labels/final"
+            " beside the image), or auto: the accepted one if there is one, else the initial."
+        ),
+    ] = "auto",
     t2: T2 = None,
     models: ModelFolder = WEIGHTS,
     device: Device = "cpu",
 ) -> None:
     """Mend an outline around clicks; print the measurements as JSON."""
     engine = Engine(load_models(models, device))
-    study = engine.study(image, t2 or find_case(image).t2)
+    case = find_case(image)
+    study = engine.study(image, t2 or case.t2)
     clicks = read_clicks(parse_points(click), parse_points(background), study.grid)
-    mask = None
-    if start is not None:
-        label = read_label(start)
-        check_same_grid(label, study.grid, start.name)
-        mask = study.grid.to_canonical(label.array)
+    path = start_file(start, case)
+    mask = None if path is None else engine.label(study, path)
     _write(engine.correct(study, clicks, mask), study.grid, out)
+
+
+def start_file(start: str, case: Case) -> Path | None:
+    """Return the file that ``--start`` means, None for the initial outline.
+
+    Raises:
+        ImageError: if the accepted mask is wanted, and there is none.
+    """
+    if start == "label" and case.label is None:
+        raise ImageError(f"--start is label, but {case.case_id} has none in {LABEL_FOLDER}")
+    if start in ("auto", "label"):
+        return case.label
+    return None if start == "initial" else Path(start)
 
 
 def parse_points(points: list[str] | None) -> list[list[float]]:
