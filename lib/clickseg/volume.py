@@ -194,14 +194,14 @@ def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
     if reader.GetNumberOfComponents() != 1:
         count = reader.GetNumberOfComponents()
         raise ImageError(f"{path.name} has {count} values a voxel, one was wanted")
+    if int(np.prod(size)) > MAX_VOXELS:
+        raise ImageError(f"{path.name} has {size} voxels, at most {MAX_VOXELS} are allowed")
     extent_mm = max(n * mm for n, mm in zip(size, reader.GetSpacing(), strict=True))
     if not extent_mm <= MAX_EXTENT_MM:
         raise ImageError(
             f"{path.name} is {extent_mm:.0f} mm long, at most {MAX_EXTENT_MM:.0f} mm are allowed: "
             "is its voxel size in mm?"
         )
-    if int(np.prod(size)) > MAX_VOXELS:
-        raise ImageError(f"{path.name} has {size} voxels, at most {MAX_VOXELS} are allowed")
     try:
         if is_nrrd:
             array = sitk.GetArrayFromImage(reader.Execute()).transpose()

@@ -204,6 +204,25 @@ def test_a_header_that_claims_a_huge_volume_is_refused(server):
     assert "voxels, at most" in response.json()["detail"]
 
 
+def test_an_upload_cannot_name_another_file(server, tmp_path):
+    secret = tmp_path / "secret.raw"
+    secret.write_bytes(bytes(64))
+    header = "NRRD0004\ntype: uchar\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\n"
+    header += "space directions: (1,0,0) (0,1,0) (0,0,1)\nencoding: raw\nspace origin: (0,0,0)"
+    for end in ("\n", "\r"):
+        content = f"{header}{end}data file: {secret}\n\n".encode()
+        for name in ("file", "label"):
+            response = requests.post(
+                f"{server.url}/infer/edit?image=ras",
+                data={"params": "{}"},
+                files={name: ("a.nrrd", content)},
+                timeout=10,
+            )
+            assert response.status_code == 422
+            detail = response.json()["detail"]
+            assert "in another file" in detail or "no header" in detail
+
+
 def test_an_upload_of_the_requests_own_is_taken(server):
     response = requests.post(
         f"{server.url}/infer/initial?output=json",

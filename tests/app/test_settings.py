@@ -1,7 +1,11 @@
+import shutil
 from dataclasses import fields
 
 import pytest
+import requests
+from serving import Server
 
+from clickseg.modelfile import read_manifest
 from clickseg_app.settings import Settings, SettingsError, read_settings
 
 
@@ -46,3 +50,19 @@ def test_a_switch_is_read_as_monai_label_does(value):
 
 def test_all_is_every_model():
     assert read_settings({"models": "all"}).models == Settings().models
+
+
+def test_weights_of_the_app_folder_are_served_if_wanted(tmp_path, weights, studies):
+    folder = tmp_path / "server"
+    shutil.copytree(weights, folder / "vs_clickseg" / "model")
+    server = Server(folder, studies, ("use_pretrained_model", "false"), ("scribbles", "false"))
+    try:
+        server.wait()
+        models = requests.get(f"{server.url}/info/", timeout=10).json()["models"]
+        assert list(models) == ["initial", "click"]
+        answer = requests.post(
+            f"{server.url}/infer/initial?image=ras&output=json", data={"params": "{}"}, timeout=60
+        ).json()
+        assert answer["models"]["initial"] == read_manifest(weights, "initial").short_hash
+    finally:
+        server.stop()
