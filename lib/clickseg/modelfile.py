@@ -11,7 +11,8 @@ import hashlib
 import io
 import json
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ from clickseg.atomic import replacing
 from clickseg.study import INTENSITY
 
 LICENSE = "Apache-2.0"
+
+
+@cache
+def code_version() -> str:
+    """Return the version with a hash of the package's source: two states of one version differ."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return f"{__version__}+{digest.hexdigest()[:8]}"
 
 
 class ModelError(ValueError):
@@ -42,7 +53,7 @@ class Manifest:
     data: dict[str, Any]
     metrics: dict[str, float]
     intensity: str = INTENSITY
-    code_version: str = __version__
+    code_version: str = field(default_factory=code_version)
     license: str = LICENSE
     sha256: str = ""
 

@@ -5,6 +5,7 @@ import pickle
 import pytest
 import torch
 
+from clickseg import __version__
 from clickseg.modelfile import Manifest, ModelError, load_weights, read_manifest, save_model
 
 MANIFEST = Manifest("initial", {"name": "test"}, {"training": ["a"]}, {"validation_dice": 0.9})
@@ -45,6 +46,8 @@ def test_the_manifest_says_what_the_weights_are(saved):
     assert manifest.metrics == {"validation_dice": 0.9}
     assert manifest.license == "Apache-2.0"
     assert len(manifest.short_hash) == 12
+    version, _, source = manifest.code_version.partition("+")
+    assert (version, len(source)) == (__version__, 8)  # and which state of that version
 
 
 def test_a_damaged_file_is_refused(saved):
