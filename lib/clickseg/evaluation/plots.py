@@ -40,11 +40,13 @@ def plot_curves(results: Sequence[Result], clicks: int, out: Path) -> None:
 
 
 def plot_volumes(results: Sequence[Result], out: Path) -> None:
-    """Draw Bland-Altman plots of volume, a row a method: before the first click, after the last."""
-    methods = {
-        name: [item for item in items if item["label_ml"] > 0]
-        for name, items in by_method(results).items()
-    }
+    """Draw Bland-Altman plots of volume, a row a method: before the first click, after the last.
+
+    Nothing is drawn where no study has a tumor.
+    """
+    methods = by_method([item for item in results if item["label_ml"] > 0])
+    if not methods:
+        return
     figure = _figure((8.4, 2.9 * len(methods)))
     axes = figure.subplots(len(methods), 2, squeeze=False, sharex=True, sharey="row")
     for row, (name, items) in zip(axes, methods.items(), strict=True):
