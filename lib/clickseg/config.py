@@ -211,27 +211,30 @@ class DeepEditConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class RivalConfig:
-    """The recipe of a trained method to compare with."""
+class RecipeConfig:
+    """What every recipe says."""
 
     name: str
     seed: Annotated[int, Field(ge=0)]
     split: SplitConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class RivalConfig(RecipeConfig):
+    """The recipe of a trained method to compare with."""
+
     rival: Annotated[PlanarConfig | DeepEditConfig, Field(discriminator="method")]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Config:
-    """One recipe, whole."""
+class Config(RecipeConfig):
+    """One recipe of ours or the published one, whole."""
 
-    name: str
-    seed: Annotated[int, Field(ge=0)]
-    split: SplitConfig
     initial: Annotated[TwoStageConfig | WholeVolumeConfig, Field(discriminator="method")]
     correction: Annotated[LocalConfig | PasteConfig, Field(discriminator="method")]
 
 
-Recipe = TypeVar("Recipe", bound=Config | RivalConfig)
+Recipe = TypeVar("Recipe", bound=RecipeConfig)
 
 
 def load_config(path: Path) -> Config:
@@ -277,12 +280,12 @@ def recipe_from(values: Any, kind: type[Recipe]) -> Recipe:
         raise ConfigError("; ".join(lines)) from error
 
 
-def as_values(config: Config | RivalConfig) -> dict[str, Any]:
+def as_values(config: RecipeConfig) -> dict[str, Any]:
     """Return a recipe as plain values, for a manifest or YAML; ``recipe_from`` undoes it."""
     values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     return values
 
 
-def save_config(config: Config | RivalConfig, path: Path) -> None:
+def save_config(config: RecipeConfig, path: Path) -> None:
     """Write a recipe as YAML, so that a run folder says what made it."""
     path.write_text(yaml.safe_dump(as_values(config), sort_keys=False), encoding="utf-8")

@@ -34,7 +34,6 @@ SHEAR = 1e-3
 MAX_VOXELS = 128 * 1024 * 1024
 """Larger images are refused before their pixels are read: two such sequences take 1 GB."""
 
-
 MAX_EXTENT_MM = 600.0
 """A head is 250 mm long. Networks look at mm, not at voxels: a huge one would take minutes."""
 

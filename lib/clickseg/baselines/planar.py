@@ -103,14 +103,13 @@ class Slice:
         points = (np.array(self.points).reshape(-1, 2) - box.center_ijk[:2]) / box.step[:2]
         points = points + config.window // 2
         pixel_mm = box.step[0] * self.spacing_mm[0]
-        radii = np.maximum(np.array(self.drags_mm) / pixel_mm, config.radius_px)
-        static = draw_disks(points, self.is_foreground, [config.radius_px] * len(points), config)
-        dynamic = draw_disks(points, self.is_foreground, radii.tolist(), config)
-        maps = {
-            "static": [static],
-            "dynamic": [dynamic],
-            "joined": [static, dynamic],
-        }[config.disks]
+        radii = []  # of each kind of disk that is seen
+        if config.disks in ("static", "joined"):
+            radii.append([config.radius_px] * len(points))
+        if config.disks in ("dynamic", "joined"):
+            dragged = np.array(self.drags_mm) / pixel_mm
+            radii.append(np.maximum(dragged, config.radius_px).tolist())
+        maps = [draw_disks(points, self.is_foreground, kind, config) for kind in radii]
         before = self.take(torch.from_numpy(self.mask)[None, :, :, None].float(), box)
         return torch.cat([*maps, (before > 0.5).float()])
 

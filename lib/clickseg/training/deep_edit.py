@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from clickseg.baselines.deep_edit import LABELS, Points, guided
 from clickseg.config import DeepEditConfig
-from clickseg.cuts import Box
 from clickseg.metrics import dice
 from clickseg.reader import next_click
 from clickseg.training.augment import augment, augmentation, drop_sequences
@@ -115,8 +114,7 @@ def deep_edit_dice(
     for case in cases:
         if not case.has_tumor:
             continue
-        center = tuple(float(n // 2) for n in case.region.shape[1:])
-        box = Box(center, (1.0, 1.0, 1.0), config.patch)  # type: ignore[arg-type]
+        box = case.middle(config.patch)
         label = box.take(case.region_label)
         item = Item(box.take(case.region).float(), label, _none())
         pred = _predict(network, [item], device)[0]

@@ -46,6 +46,11 @@ class Prepared:
     coarse_label: Tensor
     has_tumor: bool
 
+    def middle(self, patch: Size3) -> Box:
+        """Return a patch in the middle of the region, as in use around what was located."""
+        i, j, k = (float(n // 2) for n in self.region.shape[1:])
+        return Box((i, j, k), (1.0, 1.0, 1.0), patch)
+
 
 def prepare_cases(
     cases: Sequence[Case], fine_mm: Spacing, region: Size3, coarse_mm: Spacing, seed: int

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 
 from clickseg.config import (
-    Config,
     ConfigError,
-    RivalConfig,
+    RecipeConfig,
     as_values,
     load_recipe,
     save_config,
@@ -29,7 +28,7 @@ from clickseg.training.split import Split, read_split, split_cases, write_split
 logger = logging.getLogger(__name__)
 
 
-def begin(cases: Sequence[Case], config: Config | RivalConfig, out: Path) -> Split:
+def begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
     """Make the run folder: recipe and split are on disk before anything else happens.
 
     A split that is there already is kept, so that a resumed run never mixes its sides.
@@ -64,7 +63,7 @@ def select(cases: Sequence[Case], ids: Sequence[str]) -> list[Case]:
 def finish(
     name: str,
     network: torch.nn.Module,
-    config: Config | RivalConfig,
+    config: RecipeConfig,
     split: Split,
     run: Run,
     metrics: dict[str, float],

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickseg.config import FitConfig, TwoStageConfig
-from clickseg.cuts import Box
 from clickseg.initial.two_stage import TwoStageNetwork, locate_prob, segment_prob
 from clickseg.training.augment import augment, augmentation, drop_sequences
 from clickseg.training.loop import Run, fit
@@ -111,8 +110,7 @@ def region_pred(network: nn.Module, case: Prepared, config: TwoStageConfig, devi
     One patch in the middle is looked at, as in use around what was located.
     """
     size = case.region.shape[1:]
-    center = tuple(float(n // 2) for n in size)
-    box = Box(center, (1.0, 1.0, 1.0), config.segment.patch)  # type: ignore[arg-type]
+    box = case.middle(config.segment.patch)
     patch = box.take(case.region).float().to(device)
     prob = segment_prob(network, patch, config.segment.patch, False)
     pred = torch.zeros_like(case.region_label)
