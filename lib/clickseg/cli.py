@@ -11,6 +11,7 @@ from clickseg.commands.evaluate import evaluate
 from clickseg.commands.phantom import phantom
 from clickseg.commands.picture import picture
 from clickseg.commands.segment import correct, segment
+from clickseg.commands.table import table
 from clickseg.commands.train import train
 from clickseg.config import ConfigError
 from clickseg.evaluation.methods import MethodError
@@ -31,6 +32,7 @@ app.command("correct")(correct)
 app.command("evaluate")(evaluate)
 app.command("picture")(picture)
 app.command("train")(train)
+app.command("table")(table)
 
 
 def main() -> None:

@@ -234,7 +234,7 @@ class Config(RecipeConfig):
     correction: Annotated[LocalConfig | PasteConfig, Field(discriminator="method")]
 
 
-Recipe = TypeVar("Recipe", bound=RecipeConfig)
+Settings = TypeVar("Settings")
 
 
 def load_config(path: Path) -> Config:
@@ -242,29 +242,40 @@ def load_config(path: Path) -> Config:
     return load_recipe(path, Config)
 
 
-def load_recipe(path: Path, kind: type[Recipe]) -> Recipe:
-    """Read a recipe.
+def load_recipe(path: Path, kind: type[Settings]) -> Settings:
+    """Read a file of settings: a recipe, or what else is a frozen dataclass.
 
     Raises:
         ConfigError: if the file is missing or no YAML, or a key is unknown, missing or wrong.
     """
+    values = load_values(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        return checked(values, kind)
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+
+
+def load_values(path: Path) -> Any:
+    """Read YAML as plain values.
+
+    Raises:
+        ConfigError: if the file is missing or no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"no configuration at {path}: {error.strerror}") from error
-    try:
-        return recipe_from(yaml.safe_load(text), kind)
-    except (yaml.YAMLError, ConfigError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path.name}: {error}") from error
 
 
 def config_from(values: Any) -> Config:
-    """Make a recipe of ours or the published one; see ``recipe_from``."""
-    return recipe_from(values, Config)
+    """Make a recipe of ours or the published one; see ``checked``."""
+    return checked(values, Config)
 
 
-def recipe_from(values: Any, kind: type[Recipe]) -> Recipe:
-    """Make a recipe of nested dictionaries, as YAML or a manifest holds them.
+def checked(values: Any, kind: type[Settings]) -> Settings:
+    """Make settings of nested dictionaries, as YAML or a manifest holds them.
 
     Raises:
         ConfigError: with one line for each key that is unknown, missing or wrong.
@@ -281,7 +292,7 @@ def recipe_from(values: Any, kind: type[Recipe]) -> Recipe:
 
 
 def as_values(config: RecipeConfig) -> dict[str, Any]:
-    """Return a recipe as plain values, for a manifest or YAML; ``recipe_from`` undoes it."""
+    """Return a recipe as plain values, for a manifest or YAML; ``checked`` undoes it."""
     values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     return values
 

@@ -16,7 +16,7 @@ from clickseg.baselines.planar import (
     changed_near,
 )
 from clickseg.clicks import Click
-from clickseg.config import ConfigError, RivalConfig, load_recipe, recipe_from
+from clickseg.config import ConfigError, RivalConfig, checked, load_recipe
 from clickseg.geometry import Grid
 from clickseg.networks.click_unet import Refiner
 from clickseg.study import Study
@@ -216,7 +216,7 @@ def test_a_click_mends_its_slice_and_leaves_the_start_mask_alone(config):
 def test_an_unknown_key_is_an_error():
     values = {"name": "x", "seed": 1, "split": {"patient": ".", "validation": 0.1}, "rival": {}}
     with pytest.raises(ConfigError, match="method"):
-        recipe_from(values, RivalConfig)
+        checked(values, RivalConfig)
 
 
 def prepared(name, rows):

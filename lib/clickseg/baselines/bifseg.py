@@ -89,7 +89,8 @@ class _Learning:
     has_learned: bool = False
 
     def __post_init__(self) -> None:
-        self.network.requires_grad_(False)
+        # As in use: its instance norms keep no statistics, and training mode would answer by depth.
+        self.network.eval().requires_grad_(False)
         body: Any = self.network
         last = nn.ModuleList([body.output_block, body.upsamples[-1]]).requires_grad_(True)
         self.optimizer = torch.optim.Adam(last.parameters(), RATE)
@@ -136,7 +137,7 @@ class _Learning:
         """Return what the network says, in the region; beyond what it sees, what was before."""
         patch = self.config.segment.patch
         with torch.inference_mode():
-            said = segment_prob(self.network.eval(), self._image(box), patch, self.config.mirror)
+            said = segment_prob(self.network, self._image(box), patch, self.config.mirror)
         where, values = box.put_back(said, self.start.shape)  # type: ignore[arg-type]
         prob = before.copy()
         _lay(values[0].numpy(), where, prob, region.where)
@@ -148,7 +149,6 @@ class _Learning:
         truth = self._seen(box, region, found.astype(np.float32)) > 0.5
         weight = self._seen(box, region, weights(region, found, prob))
         image = self._image(box)[None]
-        self.network.train()
         for _ in range(STEPS):
             loss = functional.binary_cross_entropy_with_logits(
                 self.network(image), truth.float(), weight, reduction="sum"

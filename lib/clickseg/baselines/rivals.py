@@ -7,7 +7,7 @@ from pathlib import Path
 from clickseg.baselines.deep_edit import DeepEdit
 from clickseg.baselines.method import Method
 from clickseg.baselines.planar import Planar, PlanarNetwork
-from clickseg.config import DeepEditConfig, PlanarConfig, RivalConfig, recipe_from
+from clickseg.config import DeepEditConfig, PlanarConfig, RivalConfig, checked
 from clickseg.modelfile import ModelError, load_weights, read_manifest
 from clickseg.networks import build_network
 
@@ -28,7 +28,7 @@ def load_rival(folder: Path, name: str) -> Method:
             another method than ``name``.
     """
     manifest = read_manifest(folder, NAME)
-    config = recipe_from(manifest.recipe, RivalConfig).rival
+    config = checked(manifest.recipe, RivalConfig).rival
     if name_of(config) != name:
         raise ModelError(f"{folder} holds {name_of(config)}, {name} was wanted")
     if isinstance(config, DeepEditConfig):

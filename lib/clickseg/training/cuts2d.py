@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from clickseg.config import FitConfig, PasteConfig
 from clickseg.correction.paste import cut_logits, cut_size, take_cut
@@ -31,6 +31,9 @@ from clickseg.volume import ImageError
 logger = logging.getLogger(__name__)
 
 Segment = Callable[[Study], Initial]
+
+TEST_SEED = 0
+"""Of clicks and errors on test cases: the same whatever a network was trained with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,38 +54,52 @@ def train_cuts2d(
     initial: Segment,
     config: PasteConfig,
     run: Run,
+    test: Sequence[Case] | None = None,
 ) -> tuple[nn.Module, dict[str, float]]:
     """Train the network on simulated errors, then on real ones.
 
     Returns:
-        The network, and the mean Dice of validation cuts: with real errors before correction,
-        after the first and after the second training.
+        The network, and the mean Dice of cuts with real errors: before correction, after the first
+        and after the second training. They are of the test cases, or without them of validation.
 
     Raises:
         ImageError: if no cut is left to train on.
     """
+    network = train_on_simulated(training, validation, config, run)
+    real, watched = (
+        error_cuts(cases, initial, config, run.seed) for cases in (training, validation)
+    )
+    logger.info("%d cuts with real errors, %d to validate", len(real), len(watched))
+    tested = watched if test is None else error_cuts(test, initial, config, TEST_SEED)
+    metrics = {"validation_cuts": float(len(tested))}
+    if tested:
+        metrics["cut_dice_uncorrected"] = cuts_dice(None, tested, run.device)
+        metrics["cut_dice_simulated"] = cuts_dice(network, tested, run.device)
+    if real:
+        tuned = replace(run, name=f"{run.name}_real")
+        fit_cuts(network, real, watched, config, config.fine_tune, tuned, is_simulated=False)
+    if tested:
+        metrics["cut_dice"] = cuts_dice(network, tested, run.device)
+    return network, metrics
+
+
+def train_on_simulated(
+    training: Sequence[Case], validation: Sequence[Case], config: PasteConfig, run: Run
+) -> nn.Module:
+    """Train a new network on cuts at the true outline, with simulated errors.
+
+    Raises:
+        ImageError: if no cut is left to train on.
+    """
+    cuts, watched = (border_cuts(cases, config, run.seed) for cases in (training, validation))
+    if not cuts:
+        raise ImageError("no case with a tumor is left to train on")
+    logger.info("%d cuts with simulated errors, %d to validate", len(cuts), len(watched))
     torch.manual_seed(run.seed)
     network = build_network(config.network.name, config.network.arguments)
-    cuts = [border_cuts(cases, config, run.seed) for cases in (training, validation)]
-    if not cuts[0]:
-        raise ImageError("no case with a tumor is left to train on")
-    logger.info("%d cuts with simulated errors, %d to validate", len(cuts[0]), len(cuts[1]))
     simulated = replace(run, name=f"{run.name}_simulated")
-    fit_cuts(network, cuts[0], cuts[1], config, config.fit, simulated, is_simulated=True)
-
-    real = [error_cuts(cases, initial, config, run.seed) for cases in (training, validation)]
-    logger.info("%d cuts with real errors, %d to validate", len(real[0]), len(real[1]))
-    metrics = {"validation_cuts": float(len(real[1]))}
-    if real[1]:
-        uncorrected = [cut_dice(cut.image[2:], cut.label) for cut in real[1]]
-        metrics["cut_dice_uncorrected"] = round(float(np.mean(uncorrected)), 4)
-        metrics["cut_dice_simulated"] = _mean_dice(network, real[1], run.device)
-    if real[0]:
-        tuned = replace(run, name=f"{run.name}_real")
-        fit_cuts(network, real[0], real[1], config, config.fine_tune, tuned, is_simulated=False)
-    if real[1]:
-        metrics["cut_dice"] = _mean_dice(network, real[1], run.device)
-    return network, metrics
+    fit_cuts(network, cuts, watched, config, config.fit, simulated, is_simulated=True)
+    return network
 
 
 def fit_cuts(
@@ -160,10 +177,22 @@ def with_error(cut: Cut, config: PasteConfig, rng: np.random.Generator) -> Tenso
     return image
 
 
+def wrong_cuts(cases: Sequence[Case], config: PasteConfig, seed: int) -> list[Cut]:
+    """Return cuts at the true outline with one simulated error each, always the same."""
+    return [
+        replace(cut, image=with_error(cut, config, np.random.default_rng([seed, index])).half())
+        for index, cut in enumerate(border_cuts(cases, config, seed))
+    ]
+
+
 @torch.inference_mode()
-def _mean_dice(network: nn.Module, cuts: Sequence[Cut], device: str) -> float:
+def cuts_dice(network: nn.Module | None, cuts: Sequence[Cut], device: str) -> float:
+    """Return the mean Dice of cuts: as a network corrects them, or as they are."""
     scores = []
     for cut in cuts:
+        if network is None:
+            scores.append(cut_dice(cut.image[2:], cut.label))
+            continue
         logits = cut_logits(network.eval(), cut.image[None].float().to(device)).cpu()
         scores.append(cut_dice(logits[0] > 0, _answered(cut.label, logits.shape[-1])))
     return round(float(np.mean(scores)), 4)
@@ -185,7 +214,7 @@ def _answered(label: Tensor, depth: int) -> Tensor:
 
 def _read(cases: Sequence[Case]) -> Iterator[tuple[Study, NDArray[np.uint8]]]:
     """Read cases one after the other; one that cannot be read is reported and left out."""
-    for case in track(cases, "cutting"):
+    for case in tqdm(cases, desc="cutting", unit="study"):
         try:
             study = read_study(case.t1ce, case.t2)
             yield study, read_case_label(case, study.grid)

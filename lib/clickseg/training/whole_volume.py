@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from clickseg.config import WholeVolumeConfig
 from clickseg.initial.whole_volume import resize_in_plane, shrunken
@@ -71,7 +71,7 @@ def train_whole_volume(
 def shrink_cases(cases: Sequence[Case], size: tuple[int, int, int]) -> list[Shrunken]:
     """Read and shrink cases; one that cannot be read is reported and left out."""
     items = []
-    for case in track(cases, "reading"):
+    for case in tqdm(cases, desc="reading", unit="study"):
         try:
             items.append(_shrink(case, size))
         except ImageError as error:

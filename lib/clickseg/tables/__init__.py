@@ -1,0 +1,1 @@
+"""The tables of the publication, made again: one recipe, changed row by row, with a few seeds."""
