@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from methods import time_methods
 from report import GB, Report, Timings, Wanted, describe_surroundings, describe_versions
 from rich.console import Console
 from server import Server
@@ -47,10 +48,11 @@ class Size:
     clicks: int
     whole_volume: int
     side: int
+    method_clicks: int
 
 
-FULL = Size("448x448x80", 5, 30, 3, 128)
-QUICK = Size("96x80x24", 3, 3, 1, 32)
+FULL = Size("448x448x80", 5, 30, 3, 128, 10)
+QUICK = Size("96x80x24", 3, 3, 1, 32, 2)
 
 
 class Reader:
@@ -162,6 +164,9 @@ def bench(
         with console.status("making studies") as status:
             labels = make_studies(work, size)
             measured, memory = measure(work, labels, weights, size, count, status.update)
+            label = labels[0]
+            images = [work / "studies" / folder / label.name for folder in ("", "t2")]
+            methods = time_methods(*images, label, weights, size.method_clicks, status.update)
     run = {
         "study": size.grid,
         "warm clicks a viewer": count,
@@ -169,7 +174,7 @@ def bench(
         "whole-volume network": f"DynUNet on {size.side}x{size.side}x{size.side}, random weights",
     }
     wanted = compare(measured, memory, size)
-    report = Report(machine, describe_versions(), run, measured.all(), memory, wanted)
+    report = Report(machine, describe_versions(), run, measured.all(), memory, wanted, methods)
     report.print(console)
     if json is not None:
         report.save(json)

@@ -50,7 +50,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Report:
-    """All of a run. ``timings`` are of requests, in the order of the table; memory is in bytes."""
+    """All of a run. ``timings`` are of requests, in the order of the table; memory is in bytes.
+
+    ``methods``: of a click of each method without a server.
+    """
 
     machine: dict[str, Any]
     versions: dict[str, str]
@@ -58,22 +61,16 @@ class Report:
     timings: list[Timings]
     memory: dict[str, int | None]
     wanted: list[Wanted]
+    methods: list[Timings]
 
     def print(self, console: Console) -> None:
         """Print tables."""
         console.print(
             _sentence(self.machine), _sentence(self.versions), _sentence(self.run), sep="\n"
         )
-        table = Table(title="Latencies (ms)", title_justify="left")
-        table.add_column("request", overflow="fold")
-        for name in ("p50", "p95", "least", "most", "requests"):
-            table.add_column(name, justify="right")
-        for timings in self.timings:
-            shares = (50, 95, 0, 100) if len(timings.seconds) > 1 else (50,)
-            numbers = [f"{1000 * timings.percentile(share):.0f}" for share in shares]
-            numbers += [""] * (4 - len(shares))
-            table.add_row(timings.name, *numbers, str(len(timings.seconds)))
-        console.print(table)
+        console.print(_latencies("Latencies (ms)", "request", self.timings))
+        title = "Latencies of a click without a server, one thread (ms)"
+        console.print(_latencies(title, "method", self.methods))
         memory = {name: f"{size / GB:.2f}" for name, size in self.memory.items() if size}
         console.print("Resident memory of the server (GB):", _sentence(memory))
         table = Table(title="Wanted", title_justify="left")
@@ -88,10 +85,11 @@ class Report:
     def save(self, path: Path) -> None:
         """Write everything, each single request included, as JSON."""
         values = asdict(self)
-        values["timings"] = [
-            asdict(one) | {"p50": one.percentile(50), "p95": one.percentile(95)}
-            for one in self.timings
-        ]
+        for name, timings in (("timings", self.timings), ("methods", self.methods)):
+            values[name] = [
+                asdict(one) | {"p50": one.percentile(50), "p95": one.percentile(95)}
+                for one in timings
+            ]
         values["wanted"] = [asdict(row) | {"is_met": row.is_met} for row in self.wanted]
         path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
@@ -108,6 +106,19 @@ def describe_versions() -> dict[str, str]:
     """Return the versions of what is measured."""
     packages = {name: version(name) for name in PACKAGES}
     return {"clickseg": __version__, "Python": platform.python_version()} | packages
+
+
+def _latencies(title: str, head: str, rows: list[Timings]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(head, overflow="fold")
+    for name in ("p50", "p95", "least", "most", "count"):
+        table.add_column(name, justify="right")
+    for timings in rows:
+        shares = (50, 95, 0, 100) if len(timings.seconds) > 1 else (50,)
+        numbers = [f"{1000 * timings.percentile(share):.0f}" for share in shares]
+        numbers += [""] * (4 - len(shares))
+        table.add_row(timings.name, *numbers, str(len(timings.seconds)))
+    return table
 
 
 def _sentence(values: dict[str, Any]) -> str:

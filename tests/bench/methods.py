@@ -1,0 +1,58 @@
+"""How long each method of ``clickseg evaluate`` takes for a click: no server, one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from report import Timings
+from scipy import ndimage
+
+from clickseg.baselines.deep_edit import DeepEdit
+from clickseg.baselines.method import Method
+from clickseg.baselines.planar import Planar, PlanarNetwork
+from clickseg.baselines.rivals import name_of
+from clickseg.config import DeepEditConfig, RivalConfig, load_recipe
+from clickseg.evaluation.methods import BUILDERS, TRAINED, build_method
+from clickseg.evaluation.reading import read
+from clickseg.networks import build_network
+from clickseg.precision import one_thread
+from clickseg.study import read_study
+from clickseg.volume import read_label
+
+RIVALS = Path(__file__).parents[2] / "configs" / "rivals"
+RANDOM = ", random weights"
+
+
+def time_methods(
+    image: Path, t2: Path, label: Path, weights: Path, clicks: int, say: Callable[[str], None]
+) -> list[Timings]:
+    """Let a reader click with each method, all from one outline that is too small."""
+    study = read_study(image, t2)
+    truth = np.asarray(study.grid.to_canonical(read_label(label).array))
+    start = ndimage.binary_erosion(truth, np.ones((3, 3, 1)), iterations=2).astype(np.uint8)
+    start.flags.writeable = False
+    timings = []
+    for name, method in _methods(weights):
+        say(f"a click of {name}")
+        with one_thread():
+            reading, _, _ = read(method, study, truth, start, clicks)
+        timings.append(Timings(name, [ms / 1000 for ms in reading.click_ms]))
+    return timings
+
+
+def _methods(weights: Path) -> Iterator[tuple[str, Method]]:
+    """Yield all; where trained weights do not come with the package, random ones do as well."""
+    for name in BUILDERS:
+        if name not in TRAINED:
+            yield name, build_method(name, weights)
+    for path in sorted(RIVALS.glob("*.yaml")):
+        config = load_recipe(path, RivalConfig).rival
+        torch.manual_seed(0)
+        if isinstance(config, DeepEditConfig):
+            network = build_network(config.network.name, config.network.arguments)
+            yield name_of(config) + RANDOM, DeepEdit(network, config, "")
+        else:
+            yield name_of(config) + RANDOM, Planar(PlanarNetwork(config), config, "")
