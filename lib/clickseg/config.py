@@ -14,6 +14,8 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from clickseg.atomic import replacing
+
 _STRICT = ConfigDict(extra="forbid")
 
 Positive = Annotated[float, Field(gt=0)]
@@ -299,4 +301,5 @@ def as_values(config: RecipeConfig) -> dict[str, Any]:
 
 def save_config(config: RecipeConfig, path: Path) -> None:
     """Write a recipe as YAML, so that a run folder says what made it."""
-    path.write_text(yaml.safe_dump(as_values(config), sort_keys=False), encoding="utf-8")
+    with replacing(path) as part:
+        part.write_text(yaml.safe_dump(as_values(config), sort_keys=False), encoding="utf-8")

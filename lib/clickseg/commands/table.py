@@ -9,21 +9,22 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 
-from clickseg import __version__
 from clickseg.atomic import replacing
+from clickseg.cache import Fingerprints
 from clickseg.config import Config, ConfigError, as_values
-from clickseg.machine import describe_machine
 from clickseg.study import Case, labeled_cases
-from clickseg.tables.measure import Values, measure
-from clickseg.tables.plan import Table, load_table, recipe_of
+from clickseg.tables.measure import Sides, check_readable, measure
+from clickseg.tables.plan import Row, Table, load_table, recipe_of
 from clickseg.tables.report import as_markdown, report
 from clickseg.training.loop import Run
-from clickseg.training.split import patient_of
+from clickseg.training.split import patient_of, split_cases
+from clickseg.training.start import select
 
 logger = logging.getLogger(__name__)
 
@@ -33,71 +34,94 @@ def table(
     studies: Annotated[Path, typer.Option(help="Folder of studies to train on.")],
     test: Annotated[Path, typer.Option(help="Folder of studies of other patients, to measure on.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; a run that stopped goes on.")],
-    seeds: Annotated[str, typer.Option(help="One training each, with commas between.")] = "1",
+    seeds: Annotated[str, typer.Option(help="One training each, with commas between.")] = "1,2,3",
     test_labels: Annotated[
         Path | None, typer.Option(help="Where the labels of --test are, if elsewhere.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
 ) -> None:
-    """Train each row with each seed; write table.json and table.md."""
+    """Train each row with each seed; write a table named as the file, .json and .md."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if threads:
         torch.set_num_threads(threads)
     plan, numbers = load_table(file), _numbers(seeds)
     cases, tested = labeled_cases(studies), labeled_cases(test, test_labels)
-    rows = [row for row in plan.rows if (row.cases or 0) <= len(cases)]
-    for row in plan.rows:
-        if row not in rows:
-            logger.warning(
-                "row %s is left out: it needs %d studies, not %d", row.name, row.cases, len(cases)
-            )
-    measured = {
-        row.name: {
-            seed: _measure(
-                plan, recipe_of(plan, row, file, seed), cases[: row.cases], tested, out, device
-            )
-            for seed in numbers
-        }
-        for row in rows
-    }
-    values = report(plan, measured) | {
+    check_apart(recipe_of(plan, plan.rows[0], file, 0), cases, tested)
+    check_readable(tested)
+    rows = _with_enough(plan, file, cases)
+    measured: dict[str, dict[int, dict[str, Any]]] = {row.name: {} for row in rows}
+    told = {
         "command": shlex.join(["clickseg", *sys.argv[1:]]),
-        "studies": {"training": len(cases), "test": len(tested)},
+        "studies": {"given": len(cases), "test": len(tested)},
         "seeds": numbers,
-        "clickseg": __version__,
-        "machine": describe_machine(),
     }
-    for name, text in (
-        ("table.json", json.dumps(values, indent=1) + "\n"),
-        ("table.md", as_markdown(values)),
-    ):
-        with replacing(out / name) as part:
-            part.write_text(text, encoding="utf-8")
+    # Seed by seed, so that a stop leaves whole tables of fewer seeds.
+    for seed in numbers:
+        for row in rows:
+            config = recipe_of(plan, row, file, seed)
+            sides = sides_of(config, row, cases, tested)
+            run = Run(out / "runs" / _name(plan, config, sides), "cuts", seed, device)
+            measured[row.name][seed] = measure(plan.measure, config, sides, run)
+            values = report(plan, measured) | told
+            _write(out / f"{file.stem}.json", json.dumps(values, indent=1) + "\n")
+            _write(out / f"{file.stem}.md", as_markdown(values))
     typer.echo(as_markdown(values))
 
 
-def _measure(
-    plan: Table, config: Config, cases: Sequence[Case], test: Sequence[Case], out: Path, device: str
-) -> Values:
-    """Measure in a folder named by what is measured: rows that train alike share it."""
-    _apart(config, cases, test)
-    ids = [[case.case_id for case in side] for side in (cases, test)]
-    told = json.dumps([plan.measure, as_values(config), *ids]).encode()
-    folder = out / "runs" / f"seed{config.seed}-{hashlib.sha256(told).hexdigest()[:12]}"
-    return measure(
-        plan.measure, config, cases, test, Run(folder, "correction", config.seed, device)
+def _with_enough(plan: Table, file: Path, cases: Sequence[Case]) -> list[Row]:
+    """Return the rows for which there are studies enough; the others stay empty in the table."""
+    config = recipe_of(plan, plan.rows[0], file, 0)
+    count = len(split_cases([case.case_id for case in cases], config.split, 0).training)
+    for row in plan.rows:
+        if (row.cases or 0) > count:
+            logger.warning(
+                "row %s is not measured: it trains on %d studies, there are %d and %d that watch",
+                *(row.name, row.cases, count, len(cases) - count),
+            )
+    rows = [row for row in plan.rows if (row.cases or 0) <= count]
+    if len(rows) < 2:
+        raise ConfigError(f"{file.name} has fewer than two rows for {count} training studies")
+    return rows
+
+
+def sides_of(config: Config, row: Row, cases: Sequence[Case], test: Sequence[Case]) -> Sides:
+    """Divide by patient; of the training cases take as many as the row says, drawn by the seed."""
+    split = split_cases([case.case_id for case in cases], config.split, config.seed)
+    patients = sorted({patient_of(name, config.split.patient) for name in split.training})
+    order = np.random.default_rng(config.seed).permutation(len(patients))
+    rank = {patients[index]: place for place, index in enumerate(order)}
+    drawn = sorted(
+        split.training, key=lambda name: (rank[patient_of(name, config.split.patient)], name)
+    )
+    by_id = {case.case_id: case for case in cases}
+    return Sides(
+        [by_id[name] for name in drawn[: row.cases]], select(cases, split.validation), test
     )
 
 
-def _apart(config: Config, cases: Sequence[Case], test: Sequence[Case]) -> None:
-    """Refuse to measure on patients that were trained on."""
+def check_apart(config: Config, cases: Sequence[Case], test: Sequence[Case]) -> None:
+    """Refuse to measure on patients that are trained on; raises ``ConfigError``."""
     known, asked = (
         {patient_of(case.case_id, config.split.patient) for case in side} for side in (cases, test)
     )
     if known & asked:
         both = ", ".join(sorted(known & asked)[:5])
         raise ConfigError(f"--test must hold other patients than --studies; both hold {both}")
+
+
+_FINGERPRINT = Fingerprints()
+
+
+def _name(plan: Table, config: Config, sides: Sides) -> str:
+    """Name a run by all that its figures depend on: rows that train alike share it."""
+    files = [
+        [None if path is None else _FINGERPRINT(path) for path in (case.t1ce, case.t2, case.label)]
+        for side in (sides.training, sides.validation, sides.test)
+        for case in side
+    ]
+    told = json.dumps([plan.measure, as_values(config), len(sides.training), files]).encode()
+    return f"seed{config.seed}-{hashlib.sha256(told).hexdigest()[:12]}"
 
 
 def _numbers(text: str) -> list[int]:
@@ -108,3 +132,8 @@ def _numbers(text: str) -> list[int]:
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise typer.BadParameter(f"--seeds is like 1,2,3, each once, got {text!r}")
     return numbers
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

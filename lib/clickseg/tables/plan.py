@@ -9,24 +9,47 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from clickseg.config import Config, ConfigError, config_from, load_recipe, load_values
+from clickseg.config import (
+    Config,
+    ConfigError,
+    PasteConfig,
+    WholeVolumeConfig,
+    config_from,
+    load_recipe,
+    load_values,
+)
+from clickseg.correction.paste import cut_logits
+from clickseg.losses import build_loss
+from clickseg.networks import build_network
 
 _STRICT = ConfigDict(extra="forbid")
 
 Measure = Literal["initial", "simulated_cuts", "real_cuts"]
-"""What is trained and measured: whole studies, or cuts with simulated or with real errors."""
+"""What is trained: the initial network, a correction on simulated errors, or all of a recipe."""
 
-Stage = Literal["initial", "uncorrected", "simulated", "real"]
-"""After what a Dice was measured: the initial network, no correction, or one of two trainings."""
-
-STAGES: dict[Measure, tuple[Stage, ...]] = {
-    "initial": ("initial",),
-    "simulated_cuts": ("uncorrected", "simulated"),
-    "real_cuts": ("uncorrected", "simulated", "real"),
+STAGES: dict[Measure, dict[str, tuple[str, ...]]] = {
+    "initial": {"slab": ("initial",), "scan": ("initial",)},
+    "simulated_cuts": {"uncorrected": (), "simulated": ("simulated",)},
+    "real_cuts": {
+        "uncorrected": (),
+        "simulated": ("simulated",),
+        "control": ("simulated", "control"),
+        "real": ("simulated", "real", "initial"),
+        "outline": ("initial",),
+        "outline_corrected": ("initial", "simulated", "real"),
+    },
 }
+"""What a Dice may be of, and which trainings it needs.
+
+``slab``: the shrunken slices around the tumor, as published; ``scan``: the whole scan.
+``uncorrected``, ``simulated``, ``control`` and ``real``: cuts as they are, and after training on
+simulated errors, on more of these, or on real ones. ``outline``: whole scans, before and after one
+click on each slice that is wrong.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -39,7 +62,7 @@ class Row:
 
     name: str
     published: Annotated[float, Field(ge=0, le=1)] | None
-    stage: Stage
+    stage: str
     set: dict[str, Any] = field(default_factory=dict)
     cases: Annotated[int, Field(ge=2)] | None = None
 
@@ -55,24 +78,24 @@ class Table:
 
 
 def load_table(path: Path) -> Table:
-    """Read a table, and check that each of its rows is a recipe.
+    """Read a table, and check that each of its rows can be trained.
 
     Raises:
-        ConfigError: if a file is missing or no YAML, a key is unknown, missing or wrong, or two
-            rows have one name.
+        ConfigError: if a file is missing or no YAML, a key is unknown, missing or wrong, two rows
+            have one name, or a row names a network or loss that there is not.
     """
     table = load_recipe(path, Table)
     names = [row.name for row in table.rows]
     if len(set(names)) < len(names):
         raise ConfigError(f"{path.name} has two rows of one name: {', '.join(names)}")
     for row in table.rows:
+        where = f"{path.name}, row {row.name}"
         if row.stage not in STAGES[table.measure]:
             wanted = ", ".join(STAGES[table.measure])
             raise ConfigError(
-                f"{path.name}, row {row.name}: stage of {table.measure} is one of {wanted}, "
-                f"not {row.stage}"
+                f"{where}: stage of {table.measure} is one of {wanted}, not {row.stage}"
             )
-        recipe_of(table, row, path, seed=0)
+        _check_parts(recipe_of(table, row, path, seed=0), where)
     return table
 
 
@@ -82,16 +105,36 @@ def recipe_of(table: Table, row: Row, path: Path, seed: int) -> Config:
     Raises:
         ConfigError: if a name in ``set`` is none of the recipe's, or a value is wrong.
     """
+    where = f"{path.name}, row {row.name}"
     values = load_values(path.parent / table.base)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path.name}: {table.base} holds no recipe")
     for name, value in row.set.items():
         *parents, last = name.split(".")
-        place = values
+        place: Any = values
         for parent in parents:
             place = place.get(parent) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place:
-            raise ConfigError(f"{path.name}, row {row.name}: {table.base} has no {name}")
+        if not isinstance(place, dict) or last not in place or name == "seed":
+            raise ConfigError(f"{where}: {table.base} has no {name} to set")
         place[last] = value
     try:
         return config_from(values | {"seed": seed})
     except ConfigError as error:
-        raise ConfigError(f"{path.name}, row {row.name}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _check_parts(config: Config, where: str) -> None:
+    initial, correction = config.initial, config.correction
+    if not isinstance(initial, WholeVolumeConfig) or not isinstance(correction, PasteConfig):
+        raise ConfigError(f"{where}: tables are of initial.method whole_volume and paste")
+    volume = torch.empty(1, 2, *initial.size, device="meta")
+    cut = torch.empty(1, 3, *correction.cut, correction.depth, device="meta")
+    try:
+        with torch.device("meta"):  # shapes alone, nothing is computed
+            build_network(initial.network.name, initial.network.arguments).eval()(volume)
+            network = build_network(correction.network.name, correction.network.arguments)
+            cut_logits(network.eval(), cut)
+        for part in (initial, correction):
+            build_loss(part.loss.name, part.loss.arguments)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error

@@ -4,81 +4,118 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from clickseg.tables.measure import Values
-from clickseg.tables.plan import Row, Table
+from clickseg.tables.plan import STAGES, Row, Table
 
-Measured = Mapping[str, Mapping[int, Values]]
-"""By the name of the row and the seed."""
+Measured = Mapping[str, Mapping[int, Mapping[str, Any]]]
+"""What ``measure`` returned, by the name of the row and the seed."""
+
+Verdict = Literal["holds", "turned", "undecided"]
 
 
 def report(table: Table, measured: Measured) -> dict[str, Any]:
     """Return plain values: rows with mean and spread, and each published ordering.
 
-    A row that was not measured is left out. ``spread`` is the standard deviation over seeds, None
-    of one seed. ``orderings`` has a pair for any two rows whose published figures differ; it holds
-    if the means are ordered likewise.
+    ``spread`` is the standard deviation over seeds, None of one seed; a row that was not measured
+    has no ``dice``. ``orderings`` has a pair for any two rows whose published figures differ: it
+    holds, or is turned, if it is so with every seed that both were measured with.
     """
-    rows = [_row(row, measured[row.name]) for row in table.rows if row.name in measured]
-    return {"title": table.title, "rows": rows, "orderings": _orderings(rows)}
-
-
-def _row(row: Row, by_seed: Mapping[int, Values]) -> dict[str, Any]:
-    dices = [values[row.stage] for values in by_seed.values()]
+    rows = [_row(table, row, measured.get(row.name, {})) for row in table.rows]
+    runs = [values for by_seed in measured.values() for values in by_seed.values()]
     return {
-        "name": row.name,
-        "published": row.published,
-        "dice": round(float(np.mean(dices)), 4),
-        "spread": round(float(np.std(dices, ddof=1)), 4) if len(dices) > 1 else None,
-        "by_seed": {str(seed): values[row.stage] for seed, values in by_seed.items()},
-        "minutes": round(float(np.mean([values["minutes"] for values in by_seed.values()])), 1),
+        "title": table.title,
+        "rows": rows,
+        "orderings": _orderings(rows),
+        "code": sorted({values["code"] for values in runs}),
+        "machines": [dict(items) for items in {tuple(v["machine"].items()) for v in runs}],
     }
 
 
+def _row(table: Table, row: Row, by_seed: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    dices = [values["dice"][row.stage] for values in by_seed.values()]
+    parts = STAGES[table.measure][row.stage]
+    seconds = [sum(values["seconds"][part] for part in parts) for values in by_seed.values()]
+    others = sorted({stage for values in by_seed.values() for stage in values["dice"]})
+    return {
+        "name": row.name,
+        "published": row.published,
+        "dice": _mean(dices),
+        "spread": round(float(np.std(dices, ddof=1)), 4) if len(dices) > 1 else None,
+        "by_seed": {str(seed): values["dice"][row.stage] for seed, values in by_seed.items()},
+        "minutes": round(float(np.mean(seconds)) / 60, 1) if seconds else None,
+        "stages": {
+            stage: _mean([values["dice"][stage] for values in by_seed.values()]) for stage in others
+        },
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(float(np.mean(values)), 4) if values else None
+
+
 def _orderings(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    known = [row for row in rows if row["published"] is not None]
+    known = [row for row in rows if row["published"] is not None and row["by_seed"]]
     pairs = []
     for one, other in itertools.combinations(known, 2):
         if one["published"] == other["published"]:
             continue
         high, low = sorted((one, other), key=lambda row: -row["published"])
-        gap = round(high["dice"] - low["dice"], 4)
+        gaps = [
+            high["by_seed"][s] - low["by_seed"][s] for s in high["by_seed"] if s in low["by_seed"]
+        ]
         pairs.append({
             "higher": high["name"],
             "lower": low["name"],
             "published": round(high["published"] - low["published"], 4),
-            "here": gap,
-            "holds": gap > 0,
+            "here": [round(gap, 4) for gap in gaps],
+            "verdict": _verdict(gaps),
         })  # fmt: skip
     return pairs
 
 
+def _verdict(gaps: Sequence[float]) -> Verdict:
+    if gaps and min(gaps) > 0:
+        return "holds"
+    return "turned" if gaps and max(gaps) < 0 else "undecided"
+
+
 def as_markdown(values: Mapping[str, Any]) -> str:
-    """Return a report as Markdown: a table, and the orderings that do not hold."""
+    """Return a report as Markdown: a table, and the published orderings."""
     lines = [
         f"**{values['title']}**",
         "",
-        "| | published | here | minutes |",
+        "| | published | here | training, min |",
         "| --- | ---: | ---: | ---: |",
+        *map(_line, values["rows"]),
     ]
-    for row in values["rows"]:
-        published = "" if row["published"] is None else f"{row['published']:.4f}"
-        spread = "" if row["spread"] is None else f" ± {row['spread']:.3f}"
-        lines.append(
-            f"| {row['name']} | {published} | {row['dice']:.3f}{spread} | {row['minutes']:.0f} |"
-        )
     pairs = values["orderings"]
-    held = sum(pair["holds"] for pair in pairs)
-    lines += ["", f"{held} of {len(pairs)} published orderings hold."]
-    turned = [pair for pair in pairs if not pair["holds"]]
-    if turned:
-        lines += ["Those that do not, with the differences, published and here:", ""]
+    if pairs:
+        count = dict.fromkeys(("holds", "turned", "undecided"), 0)
+        for pair in pairs:
+            count[pair["verdict"]] += 1
         lines += [
-            f"* {pair['higher']} above {pair['lower']}: "
-            f"{pair['published']:+.3f}, {pair['here']:+.3f}"
-            for pair in turned
+            "",
+            f"Of {len(pairs)} published orderings {count['holds']} hold with every seed, "
+            f"{count['turned']} are turned with every seed, {count['undecided']} are undecided.",
+            "",
+            "| higher in the publication | lower | published | here, by seed | |",
+            "| --- | --- | ---: | ---: | --- |",
         ]
+    for pair in pairs:
+        gaps = ", ".join(f"{gap:+.3f}" for gap in pair["here"])
+        lines.append(
+            f"| {pair['higher']} | {pair['lower']} | {pair['published']:+.3f} | {gaps} "
+            f"| {pair['verdict']} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    published = "" if row["published"] is None else f"{row['published']:.4f}"
+    if row["dice"] is None:
+        return f"| {row['name']} | {published} | not measured | |"
+    spread = "" if row["spread"] is None else f" ± {row['spread']:.3f}"
+    return f"| {row['name']} | {published} | {row['dice']:.3f}{spread} | {row['minutes']:.1f} |"

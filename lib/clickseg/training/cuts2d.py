@@ -32,9 +32,6 @@ logger = logging.getLogger(__name__)
 
 Segment = Callable[[Study], Initial]
 
-TEST_SEED = 0
-"""Of clicks and errors on test cases: the same whatever a network was trained with."""
-
 
 @dataclass(frozen=True, eq=False)
 class Cut:
@@ -54,13 +51,12 @@ def train_cuts2d(
     initial: Segment,
     config: PasteConfig,
     run: Run,
-    test: Sequence[Case] | None = None,
 ) -> tuple[nn.Module, dict[str, float]]:
     """Train the network on simulated errors, then on real ones.
 
     Returns:
-        The network, and the mean Dice of cuts with real errors: before correction, after the first
-        and after the second training. They are of the test cases, or without them of validation.
+        The network, and the mean Dice of validation cuts with real errors: before correction,
+        after the first and after the second training.
 
     Raises:
         ImageError: if no cut is left to train on.
@@ -70,16 +66,15 @@ def train_cuts2d(
         error_cuts(cases, initial, config, run.seed) for cases in (training, validation)
     )
     logger.info("%d cuts with real errors, %d to validate", len(real), len(watched))
-    tested = watched if test is None else error_cuts(test, initial, config, TEST_SEED)
-    metrics = {"validation_cuts": float(len(tested))}
-    if tested:
-        metrics["cut_dice_uncorrected"] = cuts_dice(None, tested, run.device)
-        metrics["cut_dice_simulated"] = cuts_dice(network, tested, run.device)
+    metrics = {"validation_cuts": float(len(watched))}
+    if watched:
+        metrics["cut_dice_uncorrected"] = cuts_dice(None, watched, run.device)
+        metrics["cut_dice_simulated"] = cuts_dice(network, watched, run.device)
     if real:
         tuned = replace(run, name=f"{run.name}_real")
         fit_cuts(network, real, watched, config, config.fine_tune, tuned, is_simulated=False)
-    if tested:
-        metrics["cut_dice"] = cuts_dice(network, tested, run.device)
+    if watched:
+        metrics["cut_dice"] = cuts_dice(network, watched, run.device)
     return network, metrics
 
 
@@ -187,14 +182,18 @@ def wrong_cuts(cases: Sequence[Case], config: PasteConfig, seed: int) -> list[Cu
 
 @torch.inference_mode()
 def cuts_dice(network: nn.Module | None, cuts: Sequence[Cut], device: str) -> float:
-    """Return the mean Dice of cuts: as a network corrects them, or as they are."""
+    """Return the mean Dice in the middle slice of cuts: as a network corrects them, or as they are.
+
+    In that slice networks of all depths can be compared: all see it, and some answer for it alone.
+    """
     scores = []
     for cut in cuts:
+        label = _answered(cut.label, 1)
         if network is None:
-            scores.append(cut_dice(cut.image[2:], cut.label))
+            scores.append(cut_dice(_answered(cut.image[2:], 1), label))
             continue
         logits = cut_logits(network.eval(), cut.image[None].float().to(device)).cpu()
-        scores.append(cut_dice(logits[0] > 0, _answered(cut.label, logits.shape[-1])))
+        scores.append(cut_dice(_answered(logits[0], 1) > 0, label))
     return round(float(np.mean(scores)), 4)
 
 
@@ -205,7 +204,7 @@ def cut_dice(pred: Tensor, label: Tensor) -> float:
 
 
 def _answered(label: Tensor, depth: int) -> Tensor:
-    """Return the slices of a cut's label that the network answers for: all, or the middle."""
+    """Return the slices of a cut that the network answers for: all, or the middle one."""
     if depth == label.shape[-1]:
         return label
     middle = label.shape[-1] // 2

@@ -55,7 +55,7 @@ def train_whole_volume(
         return _batch([items[index] for index in chosen])
 
     def loss_of(network: nn.Module, batch: Pair) -> Tensor:
-        value: Tensor = loss(network(batch[0].to(run.device)), batch[1].to(run.device))
+        value: Tensor = loss(network(batch[0].to(run.device)).float(), batch[1].to(run.device))
         return value
 
     @torch.inference_mode()
