@@ -1,11 +1,16 @@
 """What goes wrong reaches a viewer as a status and a sentence, not as a bare 500."""
 
 import json
+import resource
+from functools import partial
 
 import numpy as np
+import psutil
 import pytest
 import requests
-from serving import AFFINES, SHAPE, save
+from serving import AFFINES, SHAPE, save, tumor_image
+
+RNG = partial(np.random.default_rng, 0)
 
 T2_PROBLEMS = {
     "far-t2": "T2 far-t2.nii.gz overlaps the T1ce by 0%",
@@ -174,3 +179,45 @@ def test_a_refused_upload_is_removed(server, tmp_path):
     mask = save(tmp_path / "mask.nii.gz", np.zeros(SHAPE, np.uint8), AFFINES["lps"])
     assert server.slicer("edit", "ras", label=mask).status == 422
     assert list((server.folder / "tmp").glob("vs-clickseg-*/*.n*")) == []
+
+
+def test_an_accepted_label_that_cannot_be_read_is_named(another_server, tmp_path):
+    studies = tmp_path / "studies"
+    final = studies / "labels" / "final"
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[5:9, 5:9, 5:9] = 1
+    for name in ("broken", "elsewhere"):
+        save(studies / f"{name}.nii.gz", tumor_image(AFFINES["ras"], RNG()), AFFINES["ras"])
+    final.mkdir(parents=True)
+    (final / "broken.nii.gz").write_bytes(b"no mask at all")
+    save(final / "elsewhere.nii.gz", mask, AFFINES["lps"])
+    server = another_server(studies).wait()
+    told = {"broken": "broken.nii.gz cannot be read as an image", "elsewhere": "another grid"}
+    for name, text in told.items():
+        answer = server.click(name, [[18, 15, 11]])
+        assert answer.status == 422
+        assert text in answer.detail
+        assert server.click(name, [[18, 15, 11]], start="initial").status == 200
+    assert (final / "broken.nii.gz").read_bytes() == b"no mask at all"
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux alone limits other processes")
+def test_a_server_without_memory_says_so_and_goes_on(another_server, tmp_path):
+    studies = tmp_path / "studies"
+    save(studies / "small.nii", tumor_image(AFFINES["ras"], RNG()), AFFINES["ras"])
+    large = tumor_image(AFFINES["ras"], RNG(), (509, 499, 97))
+    save(studies / "large.nii", large, AFFINES["ras"])
+    server = another_server(studies).wait()
+    before = server.click("small", [[18, 15, 11]]).mask
+    family = [psutil.Process(server.process.pid)]
+    family += family[0].children(recursive=True)
+    process = max(family, key=lambda one: one.memory_info().rss)
+    _, most = resource.prlimit(process.pid, resource.RLIMIT_AS)
+    little = process.memory_info().vms + (64 << 20)
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (little, most))
+    answer = server.slicer("initial", "large")
+    assert answer.status == 507
+    assert "the server ran out of memory" in answer.detail
+    np.testing.assert_array_equal(server.click("small", [[18, 15, 11]]).mask, before)
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (most, most))
+    assert server.slicer("initial", "large").status == 200
