@@ -1,0 +1,48 @@
+"""What stands beside figures of time, and in which precision networks answer."""
+
+import platform
+
+import pytest
+import torch
+
+from clickseg.machine import describe_machine
+from clickseg.precision import answering, has_bfloat16, one_thread
+
+
+def test_a_machine_is_described_and_not_named(monkeypatch):
+
+    told = describe_machine()
+    assert set(told) == {"processor", "cores", "gpu", "threads"}
+    assert told["processor"]
+    assert told["cores"] >= 1
+    assert told["threads"] == torch.get_num_threads()
+    assert platform.node() not in told.values()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert describe_machine()["gpu"] == "none"
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_networks_answer_in_the_precision_of_the_device(supported, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, raising=False)
+    assert has_bfloat16("cpu") is supported
+    with answering("cpu"):
+        out = torch.nn.Linear(3, 2)(torch.ones(1, 3))
+    assert out.dtype == (torch.bfloat16 if supported else torch.float32)
+    assert torch.nn.Linear(3, 2)(torch.ones(1, 3)).dtype == torch.float32
+
+
+def test_another_number_of_threads_comes_back_after_an_error():
+    before = torch.get_num_threads()
+
+    def fail():
+        with one_thread():
+            assert torch.get_num_threads() == 1
+            raise KeyError
+
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError):
+            fail()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
