@@ -10,6 +10,7 @@ from clickseg.clicks import ClickError
 from clickseg.commands.evaluate import evaluate
 from clickseg.commands.phantom import phantom
 from clickseg.commands.picture import picture
+from clickseg.commands.search import search
 from clickseg.commands.segment import correct, segment
 from clickseg.commands.table import table
 from clickseg.commands.train import train
@@ -30,6 +31,7 @@ app.command("phantom")(phantom)
 app.command("segment")(segment)
 app.command("correct")(correct)
 app.command("evaluate")(evaluate)
+app.command("search")(search)
 app.command("picture")(picture)
 app.command("train")(train)
 app.command("table")(table)

@@ -7,6 +7,9 @@ middle of a ball whose radius the reader gave by dragging, and leaves that ball 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import inverse_gaussian_gradient, morphological_geodesic_active_contour
@@ -14,28 +17,50 @@ from skimage.segmentation import inverse_gaussian_gradient, morphological_geodes
 from clickseg.baselines.region import Region
 from clickseg.baselines.strokes import StrokeMethod
 
-STEPS = 20
-"""How often the contour moves; each time by a voxel at most."""
-
-FIRST, WIDEST = 0.5, 1.2
-"""It begins at this many radii of the click, and ends within so many."""
-
 CLICK_MM = 1.0
 """A click sets at least the ball of this radius."""
 
+FIRST = 0.5
+"""The contour begins at this many radii of the click."""
 
-def active_contour() -> StrokeMethod:
+
+@dataclass(frozen=True)
+class ContourSettings:
+    """How often the contour moves, and within how many radii of the click it ends.
+
+    ``alpha``: how much an edge slows it down.
+    """
+
+    steps: int = 20
+    widest: float = 1.2
+    alpha: float = 5.0
+
+
+GRID = [
+    ContourSettings(steps, widest, alpha)
+    for steps in (10, 20)
+    for widest in (1.0, 1.2, 1.5)
+    for alpha in (2.0, 5.0, 20.0)
+]
+
+
+def active_contour(settings: ContourSettings | None = None) -> StrokeMethod:
     """Make the method."""
-    return StrokeMethod(f"{STEPS} steps", contour)
+    settings = settings or ContourSettings()
+    return StrokeMethod(str(settings), partial(contour, settings))
 
 
-def contour(region: Region, number: int, drag_mm: float) -> NDArray[np.bool_]:
+def contour(
+    settings: ContourSettings, region: Region, number: int, drag_mm: float
+) -> NDArray[np.bool_]:
     """Return the inside of the contour that the click of that number began."""
     center = region.voxels[number]
     ball = region.ball(center, max(FIRST * drag_mm, CLICK_MM))
-    edges = inverse_gaussian_gradient(region.image[0].astype(np.float64), alpha=5, sigma=1)
-    inside = morphological_geodesic_active_contour(
-        edges, STEPS, init_level_set=ball, smoothing=1, threshold="auto", balloon=1
+    edges = inverse_gaussian_gradient(
+        region.image[0].astype(np.float64), alpha=settings.alpha, sigma=1
     )
-    widest = region.ball(center, WIDEST * max(drag_mm, CLICK_MM))
+    inside = morphological_geodesic_active_contour(
+        edges, settings.steps, init_level_set=ball, smoothing=1, threshold="auto", balloon=1
+    )
+    widest = region.ball(center, settings.widest * max(drag_mm, CLICK_MM))
     return np.asarray(((inside > 0) & widest) | region.ball(center, CLICK_MM))

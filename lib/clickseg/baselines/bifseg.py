@@ -22,8 +22,7 @@ from skimage.graph import MCP_Geometric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clickseg.baselines import graph_cut
-from clickseg.baselines.graph_cut import contradict, cut, softened
+from clickseg.baselines.graph_cut import CutSettings, contradict, cut, softened
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
 from clickseg.boxes import Slices, bounding_box, center_of
@@ -39,6 +38,9 @@ ROUNDS = 2
 
 STEPS, RATE = 8, 1e-3
 """How long and how fast it learns in a round."""
+
+CUT = CutSettings()
+"""As in ``graph_cut``."""
 
 CLICK_WEIGHT = 5.0
 """A voxel of a click counts so much, others 1."""
@@ -61,8 +63,8 @@ class Bifseg:
 
     def __init__(self, initial: TwoStage, version: str) -> None:
         settings = (ROUNDS, STEPS, RATE, CLICK_WEIGHT, *IN_DOUBT, CLICK_MM, NEAR_MM, EDGE)
-        costs = (graph_cut.WEIGHT, graph_cut.SIGMA)
-        self.version = " ".join([version, *(f"{value:g}" for value in (*settings, *costs))])
+        numbers = (f"{value:g}" for value in settings)
+        self.version = " ".join([version, *numbers, str(CUT)])
         self._initial = initial
 
     def initial(self, study: Study) -> Mask:
@@ -103,11 +105,11 @@ class _Learning:
         prob = self._prob(box, region, before) if self.has_learned else before
         first = prob.copy()
         contradict(first, region, drags_mm)
-        found = cut(region, first)
+        found = cut(CUT, region, first)
         for _ in range(ROUNDS):
             self._learn(box, region, found, prob)
             prob = self._prob(box, region, before)
-            found = cut(region, prob)
+            found = cut(CUT, region, prob)
         mask = self.start.copy()
         mask[region.where] = found
         return Answer(mask, None)

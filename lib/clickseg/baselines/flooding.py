@@ -7,6 +7,9 @@ vessels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import flood
@@ -14,25 +17,40 @@ from skimage.segmentation import flood
 from clickseg.baselines.region import Region
 from clickseg.baselines.strokes import StrokeMethod
 
-TOLERANCE = 0.8
-"""Difference of T1ce to the click, in standard deviations of the tissue of the head."""
-
-WIDER = 1.1
-"""The ball is wider than the drag by this factor: readers do not drag exactly."""
-
 CLICK_MM = 1.0
 """A click sets at least the ball of this radius."""
 
 
-def flooding() -> StrokeMethod:
+@dataclass(frozen=True)
+class FloodSettings:
+    """How far the T1ce may differ from the click, in standard deviations of the head's tissue.
+
+    ``wider``: the ball is wider than the drag by this factor; readers do not drag exactly.
+    """
+
+    tolerance: float = 0.8
+    wider: float = 1.1
+
+
+GRID = [
+    FloodSettings(tolerance, wider)
+    for tolerance in (0.2, 0.4, 0.8, 1.2, 2.0)
+    for wider in (1.0, 1.1, 1.3)
+]
+
+
+def flooding(settings: FloodSettings | None = None) -> StrokeMethod:
     """Make the method."""
-    return StrokeMethod(f"tolerance {TOLERANCE:g}", spread)
+    settings = settings or FloodSettings()
+    return StrokeMethod(str(settings), partial(spread, settings))
 
 
-def spread(region: Region, number: int, drag_mm: float) -> NDArray[np.bool_]:
+def spread(
+    settings: FloodSettings, region: Region, number: int, drag_mm: float
+) -> NDArray[np.bool_]:
     """Return what the click of that number floods."""
     center = region.voxels[number]
-    ball = region.ball(center, max(WIDER * drag_mm, CLICK_MM))
+    ball = region.ball(center, max(settings.wider * drag_mm, CLICK_MM))
     shown = np.where(ball, region.image[0], np.float32(1e6))
-    found = flood(shown, tuple(int(n) for n in center), tolerance=TOLERANCE)
+    found = flood(shown, tuple(int(n) for n in center), tolerance=settings.tolerance)
     return np.asarray((found & ball) | region.ball(center, CLICK_MM))

@@ -25,9 +25,6 @@ from clickseg.clicks import Clicks
 from clickseg.initial import Initial
 from clickseg.study import Study
 
-WEIGHT, SIGMA = 2.0, 0.5
-"""What a cut costs between equal voxels, and the difference of T1ce at which it costs less."""
-
 UNITS = 100
 """Costs are whole numbers of hundredths: the flow is exact in them."""
 
@@ -44,11 +41,32 @@ SOFT_MM = 2.0
 """Over this distance the probability of a mask without a network goes from sure to sure."""
 
 
+@dataclass(frozen=True)
+class CutSettings:
+    """What a cut costs between equal voxels, and the difference of T1ce at which it costs less."""
+
+    weight: float = 2.0
+    sigma: float = 0.5
+
+
+GRID = [
+    CutSettings(weight, sigma)
+    for weight in (0.5, 1.0, 2.0, 4.0, 8.0)
+    for sigma in (0.15, 0.3, 0.5, 1.0)
+]
+
+
 class GraphCut:
     """Start from our initial outline, or from any mask."""
 
-    def __init__(self, initial: Callable[[Study], Initial], version: str) -> None:
-        self.version = f"{version} weight {WEIGHT:g} sigma {SIGMA:g}"
+    def __init__(
+        self,
+        initial: Callable[[Study], Initial],
+        version: str,
+        settings: CutSettings | None = None,
+    ) -> None:
+        self._settings = settings or CutSettings()
+        self.version = f"{version} {self._settings}"
         self._initial = initial
 
     def initial(self, study: Study) -> Mask:
@@ -58,9 +76,9 @@ class GraphCut:
     def open(self, study: Study, start: Mask | None) -> Session:
         """Begin with a study and a start mask."""
         if start is not None:
-            return _Cut(study, start, None)
+            return _Cut(study, start, None, self._settings)
         initial = self._initial(study)
-        return _Cut(study, initial.mask, initial)
+        return _Cut(study, initial.mask, initial, self._settings)
 
 
 @dataclass
@@ -68,13 +86,14 @@ class _Cut:
     study: Study
     start: Mask
     initial: Initial | None
+    settings: CutSettings
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
         region = region_of(self.study, self.start, clicks)
         prob = softened(region) if self.initial is None else self._network(region)
         contradict(prob, region, drags_mm)
         mask = self.start.copy()
-        mask[region.where] = cut(region, prob)
+        mask[region.where] = cut(self.settings, region, prob)
         return Answer(mask, None)
 
     def _network(self, region: Region) -> NDArray[np.float32]:
@@ -107,7 +126,7 @@ def softened(region: Region) -> NDArray[np.float32]:
     return prob.astype(np.float32)
 
 
-def cut(region: Region, prob: NDArray[np.float32]) -> NDArray[np.bool_]:
+def cut(settings: CutSettings, region: Region, prob: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return the foreground of a region; each click, and the ball around it, is on its side."""
     prob = np.clip(prob, 1 - SURE, SURE)
     costs = np.stack([-np.log(1 - prob), -np.log(prob)])  # of being background, foreground
@@ -116,7 +135,7 @@ def cut(region: Region, prob: NDArray[np.float32]) -> NDArray[np.bool_]:
             _seed(costs, region.ball(voxel, CLICK_MM), kind)
     for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
         _seed(costs, tuple(voxel), bool(kind))  # no ball of the other kind covers a click
-    return _minimum_cut(costs, _edges(region))
+    return _minimum_cut(costs, _edges(settings, region))
 
 
 def _seed(costs: NDArray[Any], where: Any, is_foreground: bool) -> None:
@@ -124,7 +143,9 @@ def _seed(costs: NDArray[Any], where: Any, is_foreground: bool) -> None:
     costs[(int(not is_foreground), *np.index_exp[where])] = NEVER
 
 
-def _edges(region: Region) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]:
+def _edges(
+    settings: CutSettings, region: Region
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]:
     """Return pairs of neighbors, as flat indices, and what it costs to cut between them."""
     index = np.arange(region.mask.size).reshape(region.mask.shape)
     t1ce = region.image[0].astype(np.float64)
@@ -135,7 +156,7 @@ def _edges(region: Region) -> list[tuple[NDArray[np.int64], NDArray[np.int64], N
             for start in (0, 1)
         )
         difference = t1ce.ravel()[first] - t1ce.ravel()[second]
-        cost = WEIGHT * np.exp(-(difference**2) / (2 * SIGMA**2))
+        cost = settings.weight * np.exp(-(difference**2) / (2 * settings.sigma**2))
         edges.append((first, second, cost * region.spacing_mm.min() / spacing))
     return edges
 

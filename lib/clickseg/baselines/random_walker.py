@@ -22,42 +22,64 @@ from clickseg.baselines.strokes import FromNothing
 from clickseg.clicks import Clicks
 from clickseg.study import Study
 
-BETA = 130.0
-"""How much a step across an edge costs: the library's own value."""
-
-INSIDE_MM, OUTSIDE_MM = 1.5, 4.0
-"""The start mask is believed this far inside of its outline, and this far outside."""
-
 CLICK_MM = 1.0
 """Radius of the seed of a click."""
+
+
+@dataclass(frozen=True)
+class WalkerSettings:
+    """How much a step across an edge costs: 130 is the library's own value.
+
+    ``inside_mm``, ``outside_mm``: so far from its outline the start mask is believed.
+    """
+
+    beta: float = 130.0
+    inside_mm: float = 1.5
+    outside_mm: float = 4.0
+
+
+GRID = [
+    WalkerSettings(beta, inside_mm, outside_mm)
+    for beta in (30.0, 130.0, 500.0)
+    for inside_mm in (0.8, 1.5)
+    for outside_mm in (1.5, 4.0)
+]
 
 
 @dataclass(frozen=True)
 class RandomWalker(FromNothing):
     """Start from any mask; one without a start begins with nothing."""
 
-    version: str = f"beta {BETA:g}"
+    settings: WalkerSettings = WalkerSettings()
+
+    @property
+    def version(self) -> str:
+        """Name the settings."""
+        return str(self.settings)
 
     def open(self, study: Study, start: Mask | None) -> Session:
         """Begin with a study and a start mask."""
-        return _Walk(study, self.initial(study) if start is None else start)
+        return _Walk(study, self.initial(study) if start is None else start, self.settings)
 
 
 @dataclass
 class _Walk:
     study: Study
     start: Mask
+    settings: WalkerSettings
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
         region = region_of(self.study, self.start, clicks)
         mask = self.start.copy()
-        mask[region.where] = walk(region, drags_mm)
+        mask[region.where] = walk(self.settings, region, drags_mm)
         return Answer(mask, None)
 
 
-def walk(region: Region, drags_mm: tuple[float, ...]) -> NDArray[np.bool_]:
+def walk(
+    settings: WalkerSettings, region: Region, drags_mm: tuple[float, ...]
+) -> NDArray[np.bool_]:
     """Return the foreground of a region."""
-    labels = seeds(region, drags_mm)
+    labels = seeds(settings, region, drags_mm)
     if not (labels == 0).any() or len(np.unique(labels[labels > 0])) < 2:
         return np.where(labels == 1, True, np.where(labels == 2, False, region.mask > 0))
     image = np.moveaxis(region.image, 0, -1)
@@ -65,19 +87,23 @@ def walk(region: Region, drags_mm: tuple[float, ...]) -> NDArray[np.bool_]:
         # Faster solvers are recommended; unknown voxels that no seed reaches are background.
         warnings.simplefilter("ignore", UserWarning)
         found = random_walker(
-            image, labels, BETA, mode="cg_j", spacing=region.spacing_mm, channel_axis=-1
+            image, labels, settings.beta, mode="cg_j", spacing=region.spacing_mm, channel_axis=-1
         )
     return np.asarray(found == 1)
 
 
-def seeds(region: Region, drags_mm: tuple[float, ...]) -> NDArray[np.int32]:
+def seeds(
+    settings: WalkerSettings, region: Region, drags_mm: tuple[float, ...]
+) -> NDArray[np.int32]:
     """Return 1 where a region is foreground for sure, 2 where background, else 0."""
     before = region.mask > 0
     outside_mm = ndimage.distance_transform_edt(~before, sampling=region.spacing_mm)
     inside_mm = ndimage.distance_transform_edt(before, sampling=region.spacing_mm)
     if not before.any():
         outside_mm = np.full(before.shape, np.inf)
-    labels = np.where(inside_mm > INSIDE_MM, 1, np.where(outside_mm > OUTSIDE_MM, 2, 0))
+    labels = np.where(
+        inside_mm > settings.inside_mm, 1, np.where(outside_mm > settings.outside_mm, 2, 0)
+    )
     for voxel, kind, drag_mm in zip(region.voxels, region.is_foreground, drags_mm, strict=True):
         contradicted = labels == (2 if kind else 1)
         labels[contradicted & region.ball(voxel, 1.5 * drag_mm + CLICK_MM)] = 0

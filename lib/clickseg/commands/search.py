@@ -1,0 +1,58 @@
+"""``clickseg search``: the settings of a classical method, on studies that train."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clickseg.atomic import replacing
+from clickseg.evaluation.search import METHODS
+from clickseg.evaluation.search import search as search_settings
+from clickseg.machine import describe_machine
+from clickseg.models import WEIGHTS
+from clickseg.study import labeled_cases
+
+
+def search(
+    method: Annotated[str, typer.Argument(help=f"One of {', '.join(METHODS)}.")],
+    studies: Annotated[Path, typer.Option(help="Labeled studies; none that are reported on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; a run that stopped goes on.")],
+    models: Annotated[Path, typer.Option(help="Whose initial outlines to mend.")] = WEIGHTS,
+    labels: Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")] = None,
+    clicks: Annotated[int, typer.Option(help="Clicks a study, at most.", min=1)] = 5,
+) -> None:
+    """Try all settings of a method; write NAME.json and NAME.md, the best first."""
+    cases = labeled_cases(studies, labels)
+    rows = search_settings(method, cases, models, clicks, out)
+    values = {
+        "method": method,
+        "studies": [case.case_id for case in cases],
+        "clicks": clicks,
+        "rows": rows,
+        "command": shlex.join(["clickseg", *sys.argv[1:]]),
+        "machine": describe_machine(),
+    }
+    text = as_markdown(rows, clicks)
+    for name, content in (("json", json.dumps(values, indent=1) + "\n"), ("md", text)):
+        with replacing(out / f"{method}.{name}") as part:
+            part.write_text(content, encoding="utf-8")
+    typer.echo(text)
+
+
+def as_markdown(rows: list[dict[str, Any]], clicks: int) -> str:
+    """Return the rows as a table."""
+    shown = [count for count in (0, 1, 3, 5, 10) if count <= clicks]
+    names = list(rows[0]["settings"])
+    heads = [*names, *(f"Dice {count}" for count in shown), "AUC", "harm", "used"]
+    lines = [f"| {' | '.join(heads)} |", "|" + " ---: |" * len(heads)]
+    for row in rows:
+        cells = [f"{value:g}" for value in row["settings"].values()]
+        cells += [f"{row['dice'][count]:.3f}" for count in shown]
+        cells += [f"{row['auc']:.4f}", f"{row['harm_rate']:.3f}", "yes" if row["is_used"] else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,137 @@
+"""Search the settings of a classical method: all of its grid, on studies that train."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from clickseg.atomic import replacing
+from clickseg.baselines import active_contour, flooding, graph_cut, random_walker
+from clickseg.baselines.method import Method
+from clickseg.cache import Fingerprints
+from clickseg.evaluation.curves import area, harmful
+from clickseg.evaluation.methods import MethodError
+from clickseg.evaluation.reading import read
+from clickseg.initial import Initial
+from clickseg.models import load_initial
+from clickseg.precision import one_thread
+from clickseg.study import Case, Study, read_case_label, read_study
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A method with settings: what may be tried, what it has now, and how it is made."""
+
+    grid: Sequence[Any]
+    now: Any
+    make: Callable[[Any, Callable[[Study], Initial], str], Method]
+
+
+_FINGERPRINT = Fingerprints()
+
+METHODS = {
+    "graph_cut": Searched(
+        graph_cut.GRID,
+        graph_cut.CutSettings(),
+        lambda settings, initial, version: graph_cut.GraphCut(initial, version, settings),
+    ),
+    "random_walker": Searched(
+        random_walker.GRID,
+        random_walker.WalkerSettings(),
+        lambda settings, *_: random_walker.RandomWalker(settings),
+    ),
+    "flooding": Searched(
+        flooding.GRID,
+        flooding.FloodSettings(),
+        lambda settings, *_: flooding.flooding(settings),
+    ),
+    "active_contour": Searched(
+        active_contour.GRID,
+        active_contour.ContourSettings(),
+        lambda settings, *_: active_contour.active_contour(settings),
+    ),
+}
+"""By name."""
+
+
+def search(
+    name: str, cases: Sequence[Case], folder: Path, clicks: int, out: Path
+) -> list[dict[str, Any]]:
+    """Return, for each settings of the grid, mean Dice after 0, 1, ... clicks; the best first.
+
+    All start from the outline of the initial model in ``folder``. Which is best the area under
+    Dice against clicks says. A study that was read before with the same weights is not read again.
+
+    Raises:
+        ImageError: if a study cannot be read.
+        MethodError: if the method has no settings to search.
+        ModelError: if there is no initial model.
+    """
+    if name not in METHODS:
+        raise MethodError(f"{name} has no settings; those with some: {', '.join(METHODS)}")
+    initial, version = load_initial(folder)
+    curves = [
+        _curves(METHODS[name], case, initial, [version, clicks], out / name)
+        for case in tqdm(cases, desc=name, unit="study")
+    ]
+    rows = []
+    for index, settings in enumerate(METHODS[name].grid):
+        dices = np.array([study[index] for study in curves])
+        harm = sum(harmful(row) for row in dices.tolist())
+        rows.append(
+            {
+                "settings": asdict(settings),
+                "is_used": settings == METHODS[name].now,
+                "dice": [round(float(value), 4) for value in dices.mean(axis=0)],
+                "auc": round(float(np.mean([area(row) for row in dices])), 4),
+                "harm_rate": round(harm / (len(dices) * clicks), 4),
+            }
+        )
+    return sorted(rows, key=lambda row: -row["auc"])
+
+
+def _curves(
+    searched: Searched,
+    case: Case,
+    initial: Callable[[Study], Initial],
+    plan: Sequence[Any],
+    out: Path,
+) -> list[list[float]]:
+    """Return Dice after 0, 1, ... clicks for all settings on one study."""
+    version, clicks = plan
+    files = [path and _FINGERPRINT(path) for path in (case.t1ce, case.t2, case.label)]
+    grid = [asdict(settings) for settings in searched.grid]
+    asked = {"plan": list(plan), "grid": grid, "files": files}
+    path = out / f"{case.case_id}.json"
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["asked"] == asked:
+            found: list[list[float]] = kept["dice"]
+            return found
+    study = read_study(case.t1ce, case.t2)
+    label = read_case_label(case, study.grid)
+    curves = []
+    with one_thread():
+        start = initial(study)
+        start.mask.flags.writeable = False
+        for settings in searched.grid:
+            method = searched.make(settings, partial(_same, start), version)
+            # A method that looks at the initial network's probabilities has them without a start.
+            given = None if isinstance(method, graph_cut.GraphCut) else start.mask
+            reading, _, _ = read(method, study, label, given, clicks)
+            dices = [scores.dice for scores in reading.scores]
+            curves.append(dices + [dices[-1]] * (clicks + 1 - len(dices)))
+    with replacing(path) as part:
+        part.write_text(json.dumps({"asked": asked, "dice": curves}), encoding="utf-8")
+    return curves
+
+
+def _same(initial: Initial, _: Study) -> Initial:
+    return initial
