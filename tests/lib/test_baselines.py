@@ -5,7 +5,7 @@ import pytest
 
 from clickseg.baselines.active_contour import active_contour
 from clickseg.baselines.flooding import flooding
-from clickseg.baselines.graph_cut import GraphCut
+from clickseg.baselines.graph_cut import DRAGGED, GraphCut
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.baselines.region import region_of
 from clickseg.clicks import Click
@@ -38,10 +38,10 @@ def study():
     return Study("ball", image, GRID, None)
 
 
-def graph_cut(mask=TUMOR):
+def graph_cut(mask=TUMOR, settings=None):
     prob = (0.6 * mask + 0.2).astype(np.float32)  # says little, but no nonsense
     everywhere = tuple(slice(0, n) for n in SHAPE)
-    return GraphCut(lambda _: Initial(mask, prob, everywhere, None), "1")
+    return GraphCut(lambda _: Initial(mask, prob, everywhere, None), "1", settings)
 
 
 METHODS = {
@@ -49,6 +49,7 @@ METHODS = {
     "flooding": flooding,
     "active_contour": active_contour,
     "graph_cut": graph_cut,
+    "graph_cut_drags": lambda: graph_cut(settings=DRAGGED),
 }
 
 
@@ -113,9 +114,19 @@ def test_from_nothing_the_first_click_finds_the_tumor(study, method):
 )
 def test_graph_cut_mends_what_its_own_network_got_wrong(study, initial, voxel, is_foreground):
     drag = drag_mm(TUMOR, initial, SPACING_MM, voxel)
-    session = graph_cut(initial).open(study, None)
+    session = graph_cut(initial, DRAGGED).open(study, None)
     mask = session.answer((click(voxel, is_foreground),), (drag,)).mask
     assert dice(mask, TUMOR) > 0.93
+
+
+def test_graph_cut_without_drags_does_not_look_at_them(study):
+    masks = [
+        graph_cut(half(), settings).open(study, None).answer((click((35, 25, 11), True),), (drag,))
+        for settings in (None, DRAGGED)
+        for drag in (1.0, 7.0)
+    ]
+    assert (masks[0].mask == masks[1].mask).all()
+    assert (masks[2].mask != masks[3].mask).any()
 
 
 def test_the_region_counts_from_its_corner(study):

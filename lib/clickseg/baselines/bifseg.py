@@ -22,7 +22,7 @@ from skimage.graph import MCP_Geometric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clickseg.baselines.graph_cut import CutSettings, contradict, cut, softened
+from clickseg.baselines.graph_cut import DRAGGED, contradict, cut, softened
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
 from clickseg.boxes import Slices, bounding_box, center_of
@@ -39,8 +39,8 @@ ROUNDS = 2
 STEPS, RATE = 8, 1e-3
 """How long and how fast it learns in a round."""
 
-CUT = CutSettings()
-"""As in ``graph_cut``."""
+CUT = DRAGGED
+"""As in ``graph_cut_drags``."""
 
 CLICK_WEIGHT = 5.0
 """A voxel of a click counts so much, others 1."""

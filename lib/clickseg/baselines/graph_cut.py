@@ -43,16 +43,29 @@ SOFT_MM = 2.0
 
 @dataclass(frozen=True)
 class CutSettings:
-    """What a cut costs between equal voxels, and the difference of T1ce at which it costs less."""
+    """What a cut costs between equal voxels, and the difference of T1ce at which it costs less.
+
+    ``doubt_mm``: so far around a click the mask that it contradicts is not believed; None leaves
+    that to the reader, who drags to the end of the error.
+    """
 
     weight: float = 2.0
     sigma: float = 0.5
+    doubt_mm: float | None = 4.0
 
+
+DRAGGED = CutSettings(doubt_mm=None)
 
 GRID = [
-    CutSettings(weight, sigma)
+    CutSettings(weight, sigma, doubt_mm)
+    for weight in (0.5, 1.0, 2.0, 4.0)
+    for sigma in (0.2, 0.5, 1.0)
+    for doubt_mm in (2.0, 4.0, 7.0)
+]
+DRAGGED_GRID = [
+    CutSettings(weight, sigma, None)
     for weight in (0.5, 1.0, 2.0, 4.0, 8.0)
-    for sigma in (0.15, 0.3, 0.5, 1.0)
+    for sigma in (0.2, 0.5, 1.0)
 ]
 
 
@@ -91,7 +104,8 @@ class _Cut:
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
         region = region_of(self.study, self.start, clicks)
         prob = softened(region) if self.initial is None else self._network(region)
-        contradict(prob, region, drags_mm)
+        doubt_mm = self.settings.doubt_mm
+        contradict(prob, region, drags_mm if doubt_mm is None else (doubt_mm,) * len(clicks))
         mask = self.start.copy()
         mask[region.where] = cut(self.settings, region, prob)
         return Answer(mask, None)
@@ -103,14 +117,14 @@ class _Cut:
         return whole[region.where].copy()
 
 
-def contradict(prob: NDArray[np.float32], region: Region, drags_mm: tuple[float, ...]) -> None:
+def contradict(prob: NDArray[np.float32], region: Region, reach_mm: tuple[float, ...]) -> None:
     """Set a probability to 1/2, in place, where a click says that the mask is wrong.
 
-    As far as the reader says the error reaches: there the image decides.
+    As far as is given for each click: there the image decides.
     """
     before = region.mask > 0
-    for voxel, kind, drag_mm in zip(region.voxels, region.is_foreground, drags_mm, strict=True):
-        prob[region.ball(voxel, drag_mm + CLICK_MM) & (before != kind)] = 0.5
+    for voxel, kind, radius_mm in zip(region.voxels, region.is_foreground, reach_mm, strict=True):
+        prob[region.ball(voxel, radius_mm + CLICK_MM) & (before != kind)] = 0.5
 
 
 def softened(region: Region) -> NDArray[np.float32]:

@@ -51,7 +51,7 @@ def as_markdown(rows: list[dict[str, Any]], clicks: int) -> str:
     heads = [*names, *(f"Dice {count}" for count in shown), "AUC", "harm", "used"]
     lines = [f"| {' | '.join(heads)} |", "|" + " ---: |" * len(heads)]
     for row in rows:
-        cells = [f"{value:g}" for value in row["settings"].values()]
+        cells = ["" if value is None else f"{value:g}" for value in row["settings"].values()]
         cells += [f"{row['dice'][count]:.3f}" for count in shown]
         cells += [f"{row['auc']:.4f}", f"{row['harm_rate']:.3f}", "yes" if row["is_used"] else ""]
         lines.append(f"| {' | '.join(cells)} |")

@@ -15,7 +15,7 @@ import numpy as np
 from clickseg.baselines.active_contour import active_contour
 from clickseg.baselines.bifseg import Bifseg
 from clickseg.baselines.flooding import flooding
-from clickseg.baselines.graph_cut import GraphCut
+from clickseg.baselines.graph_cut import DRAGGED, GraphCut
 from clickseg.baselines.method import Answer, Mask, Method, Session
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.baselines.rivals import NAME, load_rival
@@ -88,6 +88,7 @@ BUILDERS: dict[str, Callable[[Path], Method]] = {
     "ours": _by_engine,
     "published": _by_engine,
     "graph_cut": lambda folder: GraphCut(*load_initial(folder)),
+    "graph_cut_drags": lambda folder: GraphCut(*load_initial(folder), DRAGGED),
     "bifseg": _bifseg,
     **{name: partial(load_rival, name=name) for name in RIVALS},
     "random_walker": lambda _: RandomWalker(),
@@ -100,7 +101,7 @@ BUILDERS: dict[str, Callable[[Path], Method]] = {
 TRAINED = ("published", *RIVALS)
 """These need weights that do not come with the package."""
 
-ON_INITIAL = ("graph_cut", "bifseg")
+ON_INITIAL = ("graph_cut", "graph_cut_drags", "bifseg")
 """These go on from our initial model."""
 
 WITHOUT = ("random_walker", "flooding", "active_contour")

@@ -42,6 +42,11 @@ METHODS = {
         graph_cut.CutSettings(),
         lambda settings, initial, version: graph_cut.GraphCut(initial, version, settings),
     ),
+    "graph_cut_drags": Searched(
+        graph_cut.DRAGGED_GRID,
+        graph_cut.DRAGGED,
+        lambda settings, initial, version: graph_cut.GraphCut(initial, version, settings),
+    ),
     "random_walker": Searched(
         random_walker.GRID,
         random_walker.WalkerSettings(),
