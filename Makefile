@@ -59,8 +59,9 @@ bench: install  ## latencies and memory of the server; BENCH="--json FILE" keeps
 # the tumors are made up, too.
 CONTOURS ?=
 RUN = runs/weights
-SOURCE = --source "A demonstration, not for clinical use: trained on synthetic heads of clickseg phantom\
-	$(if $(CONTOURS), around outlines of Vestibular-Schwannoma-SEG (doi 10.7937/TCIA.9YTJ-5Q73\, CC BY 4.0))"
+comma = ,
+AROUND = $(if $(CONTOURS), around outlines of Vestibular-Schwannoma-SEG (doi 10.7937/TCIA.9YTJ-5Q73$(comma) CC BY 4.0))
+SOURCE = --source "A demonstration, not for clinical use: trained on synthetic heads of clickseg phantom$(AROUND)"
 
 weights: install  ## make studies, train on them, put the weights into the package: about two hours
 	$(BIN)/clickseg phantom $(RUN)/studies --count 80 --seed 1 \
