@@ -51,7 +51,7 @@ class Size:
     method_clicks: int
 
 
-FULL = Size("448x448x80", 5, 30, 3, 128, 10)
+FULL = Size("448x448x80", 5, 30, 3, 128, 5)
 QUICK = Size("96x80x24", 3, 3, 1, 32, 2)
 
 
