@@ -10,6 +10,7 @@ which wanted values were met, and the exit status is 0 either way.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -158,6 +159,8 @@ def bench(
     console = Console(width=None if sys.stdout.isatty() else 100)
     with tempfile.TemporaryDirectory(prefix="clickseg-bench-") as folder:
         work = Path(folder)
+        # torch makes this folder when an optimizer is made, and would leave it behind.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(work / "compiled")
         weights = save_untrained(work / "models") if untrained else models.resolve()
         hashes = _hashes(weights)
         machine = describe_surroundings()
