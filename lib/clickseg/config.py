@@ -14,7 +14,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from clickseg.atomic import replacing
+from clickseg.atomic import write_text
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -301,5 +301,4 @@ def as_values(config: RecipeConfig) -> dict[str, Any]:
 
 def save_config(config: RecipeConfig, path: Path) -> None:
     """Write a recipe as YAML, so that a run folder says what made it."""
-    with replacing(path) as part:
-        part.write_text(yaml.safe_dump(as_values(config), sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(as_values(config), sort_keys=False))

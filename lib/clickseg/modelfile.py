@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from clickseg import __version__
-from clickseg.atomic import replacing
+from clickseg.atomic import replacing, write_text
 from clickseg.study import INTENSITY
 
 LICENSE = "Apache-2.0"
@@ -77,8 +77,7 @@ def save_model(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest
     values = asdict(manifest) | {"sha256": hashlib.sha256(content).hexdigest()}
     with replacing(folder / f"{manifest.name}.pt") as part:
         part.write_bytes(content)
-    with replacing(folder / f"{manifest.name}.json") as part:
-        part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / f"{manifest.name}.json", json.dumps(values, indent=1) + "\n")
     return Manifest(**values)
 
 

@@ -10,14 +10,11 @@ import torch
 from report import Timings
 from scipy import ndimage
 
-from clickseg.baselines.deep_edit import DeepEdit
 from clickseg.baselines.method import Method
-from clickseg.baselines.planar import Planar, PlanarNetwork
-from clickseg.baselines.rivals import name_of
-from clickseg.config import DeepEditConfig, RivalConfig, load_recipe
+from clickseg.baselines.rivals import build_rival, name_of
+from clickseg.config import RivalConfig, load_recipe
 from clickseg.evaluation.methods import BUILDERS, TRAINED, build_method
 from clickseg.evaluation.reading import read
-from clickseg.networks import build_network
 from clickseg.precision import one_thread
 from clickseg.study import read_study
 from clickseg.volume import read_label
@@ -51,8 +48,4 @@ def _methods(weights: Path) -> Iterator[tuple[str, Method]]:
     for path in sorted(RIVALS.glob("*.yaml")):
         config = load_recipe(path, RivalConfig).rival
         torch.manual_seed(0)
-        if isinstance(config, DeepEditConfig):
-            network = build_network(config.network.name, config.network.arguments)
-            yield name_of(config) + RANDOM, DeepEdit(network, config, "")
-        else:
-            yield name_of(config) + RANDOM, Planar(PlanarNetwork(config), config, "")
+        yield name_of(config) + RANDOM, build_rival(config, "")[0]

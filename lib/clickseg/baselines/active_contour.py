@@ -8,7 +8,6 @@ middle of a ball whose radius the reader gave by dragging, and leaves that ball 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +45,7 @@ GRID = [
 
 def active_contour(settings: ContourSettings | None = None) -> StrokeMethod:
     """Make the method."""
-    settings = settings or ContourSettings()
-    return StrokeMethod(str(settings), partial(contour, settings))
+    return StrokeMethod(settings or ContourSettings(), contour)
 
 
 def contour(

@@ -8,7 +8,6 @@ vessels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +40,7 @@ GRID = [
 
 def flooding(settings: FloodSettings | None = None) -> StrokeMethod:
     """Make the method."""
-    settings = settings or FloodSettings()
-    return StrokeMethod(str(settings), partial(spread, settings))
+    return StrokeMethod(settings or FloodSettings(), spread)
 
 
 def spread(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from clickseg.baselines.deep_edit import DeepEdit
 from clickseg.baselines.method import Method
 from clickseg.baselines.planar import Planar, PlanarNetwork
@@ -31,10 +33,15 @@ def load_rival(folder: Path, name: str) -> Method:
     config = checked(manifest.recipe, RivalConfig).rival
     if name_of(config) != name:
         raise ModelError(f"{folder} holds {name_of(config)}, {name} was wanted")
+    method, network = build_rival(config, manifest.short_hash)
+    load_weights(folder, manifest, network)
+    return method
+
+
+def build_rival(config: PlanarConfig | DeepEditConfig, version: str) -> tuple[Method, nn.Module]:
+    """Return a method with random weights, and its network to load others into."""
     if isinstance(config, DeepEditConfig):
         editor = build_network(config.network.name, config.network.arguments)
-        load_weights(folder, manifest, editor)
-        return DeepEdit(editor, config, manifest.short_hash)
+        return DeepEdit(editor, config, version), editor
     network = PlanarNetwork(config)
-    load_weights(folder, manifest, network)
-    return Planar(network, config, manifest.short_hash)
+    return Planar(network, config, version), network

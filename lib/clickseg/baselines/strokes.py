@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,8 @@ from clickseg.baselines.region import Region, region_of
 from clickseg.clicks import Clicks
 from clickseg.study import Study
 
-Brush = Callable[[Region, int, float], NDArray[np.bool_]]
-"""From a region, the number of a click in it and its drag: what the click paints."""
+Brush = Callable[[Any, Region, int, float], NDArray[np.bool_]]
+"""From settings, a region, the number of a click in it and its drag: what the click paints."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class Strokes:
 
     study: Study
     mask: Mask
+    settings: Any
     brush: Brush
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
         """Paint with the last click."""
         region = region_of(self.study, self.mask, clicks)
-        found = self.brush(region, len(clicks) - 1, drags_mm[-1])
+        found = self.brush(self.settings, region, len(clicks) - 1, drags_mm[-1])
         self.mask[region.where][found] = clicks[-1].is_foreground
         for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
             self.mask[region.where][tuple(voxel)] = kind  # later strokes leave earlier clicks alone
@@ -48,9 +50,15 @@ class Strokes:
 class StrokeMethod(FromNothing):
     """Start from any mask; one without a start begins with nothing."""
 
-    version: str
+    settings: Any
     brush: Brush
+
+    @property
+    def version(self) -> str:
+        """Name the settings."""
+        return str(self.settings)
 
     def open(self, study: Study, start: Mask | None) -> Session:
         """Begin with a study and a start mask, which is left alone."""
-        return Strokes(study, (self.initial(study) if start is None else start).copy(), self.brush)
+        mask = (self.initial(study) if start is None else start).copy()
+        return Strokes(study, mask, self.settings, self.brush)

@@ -14,7 +14,7 @@ import numpy as np
 import typer
 
 from clickseg import __version__
-from clickseg.atomic import replacing
+from clickseg.atomic import write_text
 from clickseg.clicks import Click
 from clickseg.drawing import Outlines, draw_picture
 from clickseg.evaluation.methods import parse_method, train_minutes
@@ -79,10 +79,10 @@ def evaluate(
     }
     for name, folder in methods:
         summary["methods"][name]["train_minutes"] = train_minutes(name, folder)
-    _write(out / "results.json", json.dumps(results, indent=1))
-    _write(out / "summary.json", json.dumps(summary, indent=1))
+    write_text(out / "results.json", json.dumps(results, indent=1))
+    write_text(out / "summary.json", json.dumps(summary, indent=1))
     table = as_markdown(summary, caption_of(summary))
-    _write(out / "summary.md", table)
+    write_text(out / "summary.md", table)
     plot_curves(results, clicks, out / "dice.png")
     plot_volumes(results, out / "volumes.png")
     for name, _ in methods:
@@ -93,11 +93,6 @@ def evaluate(
 def _check(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise typer.BadParameter(f"--{option} is one of {', '.join(known)}, got {value!r}")
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def _draw_examples(results: Sequence[Result], cases: Sequence[Case], out: Path) -> None:

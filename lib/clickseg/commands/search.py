@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from clickseg.atomic import replacing
+from clickseg.atomic import write_text
 from clickseg.evaluation.search import METHODS
 from clickseg.evaluation.search import search as search_settings
+from clickseg.evaluation.table import SHOWN, line_of
 from clickseg.machine import describe_machine
 from clickseg.models import WEIGHTS
 from clickseg.study import labeled_cases
@@ -39,20 +40,19 @@ def search(
     }
     text = as_markdown(rows, clicks)
     for name, content in (("json", json.dumps(values, indent=1) + "\n"), ("md", text)):
-        with replacing(out / f"{method}.{name}") as part:
-            part.write_text(content, encoding="utf-8")
+        write_text(out / f"{method}.{name}", content)
     typer.echo(text)
 
 
 def as_markdown(rows: list[dict[str, Any]], clicks: int) -> str:
     """Return the rows as a table."""
-    shown = [count for count in (0, 1, 3, 5, 10) if count <= clicks]
+    shown = [count for count in SHOWN if count <= clicks]
     names = list(rows[0]["settings"])
     heads = [*names, *(f"Dice {count}" for count in shown), "AUC", "harm", "used"]
-    lines = [f"| {' | '.join(heads)} |", "|" + " ---: |" * len(heads)]
+    lines = [line_of(heads), line_of(["---:"] * len(heads))]
     for row in rows:
         cells = ["" if value is None else f"{value:g}" for value in row["settings"].values()]
         cells += [f"{row['dice'][count]:.3f}" for count in shown]
         cells += [f"{row['auc']:.4f}", f"{row['harm_rate']:.3f}", "yes" if row["is_used"] else ""]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(line_of(cells))
     return "\n".join(lines) + "\n"

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import typer
 
-from clickseg.atomic import replacing
-from clickseg.cache import Fingerprints
+from clickseg.atomic import write_text
 from clickseg.config import Config, ConfigError, as_values
+from clickseg.evaluation.run import fingerprints
 from clickseg.study import Case, labeled_cases
 from clickseg.tables.measure import Sides, check_readable, measure
 from clickseg.tables.plan import Row, Table, load_table, recipe_of
@@ -64,8 +64,8 @@ def table(
             run = Run(out / "runs" / _name(plan, config, sides), "cuts", seed, device)
             measured[row.name][seed] = measure(plan.measure, config, sides, run)
             values = report(plan, measured) | told
-            _write(out / f"{file.stem}.json", json.dumps(values, indent=1) + "\n")
-            _write(out / f"{file.stem}.md", as_markdown(values))
+            write_text(out / f"{file.stem}.json", json.dumps(values, indent=1) + "\n")
+            write_text(out / f"{file.stem}.md", as_markdown(values))
     typer.echo(as_markdown(values))
 
 
@@ -110,16 +110,10 @@ def check_apart(config: Config, cases: Sequence[Case], test: Sequence[Case]) -> 
         raise ConfigError(f"--test must hold other patients than --studies; both hold {both}")
 
 
-_FINGERPRINT = Fingerprints()
-
-
 def _name(plan: Table, config: Config, sides: Sides) -> str:
     """Name a run by all that its figures depend on: rows that train alike share it."""
-    files = [
-        [None if path is None else _FINGERPRINT(path) for path in (case.t1ce, case.t2, case.label)]
-        for side in (sides.training, sides.validation, sides.test)
-        for case in side
-    ]
+    cases = [*sides.training, *sides.validation, *sides.test]
+    files = [fingerprints(case) for case in cases]
     told = json.dumps([plan.measure, as_values(config), len(sides.training), files]).encode()
     return f"seed{config.seed}-{hashlib.sha256(told).hexdigest()[:12]}"
 
@@ -132,8 +126,3 @@ def _numbers(text: str) -> list[int]:
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise typer.BadParameter(f"--seeds is like 1,2,3, each once, got {text!r}")
     return numbers
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")

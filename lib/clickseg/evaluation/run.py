@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from clickseg import __version__
-from clickseg.atomic import replacing
+from clickseg.atomic import write_text
 from clickseg.baselines.method import Method
 from clickseg.cache import Fingerprints
 from clickseg.evaluation.methods import build_method
@@ -90,10 +90,7 @@ def do(job: Job) -> dict[str, Any]:
         "method_version": method.version,
         "start_version": _start_version(job.plan.start),
         "clickseg": __version__,
-        "files": [
-            None if path is None else _FINGERPRINT(path)
-            for path in (job.case.t1ce, job.case.t2, job.case.label)
-        ],
+        "files": fingerprints(job.case),
     }
     kept = _kept(job.path)
     if kept is not None and kept["settings"] == settings:
@@ -117,9 +114,14 @@ def do(job: Job) -> dict[str, Any]:
         "settings": settings,
         **reading.as_dict(),
     }
-    with replacing(job.path) as part:
-        part.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    write_text(job.path, json.dumps(result, indent=1))
     return result
+
+
+def fingerprints(case: Case) -> list[str | None]:
+    """Name the files of a case by their content: T1ce, T2 and label, None where there is none."""
+    files = (case.t1ce, case.t2, case.label)
+    return [None if path is None else _FINGERPRINT(path) for path in files]
 
 
 def _kept(path: Path) -> dict[str, Any] | None:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from clickseg.atomic import replacing
+from clickseg.atomic import write_text
 from clickseg.baselines import active_contour, flooding, graph_cut, random_walker
 from clickseg.baselines.method import Method
-from clickseg.cache import Fingerprints
 from clickseg.evaluation.curves import area, harmful
 from clickseg.evaluation.methods import MethodError
 from clickseg.evaluation.reading import read
+from clickseg.evaluation.run import fingerprints
+from clickseg.evaluation.summary import curve
 from clickseg.initial import Initial
 from clickseg.models import load_initial
 from clickseg.precision import one_thread
@@ -33,8 +34,6 @@ class Searched:
     now: Any
     make: Callable[[Any, Callable[[Study], Initial], str], Method]
 
-
-_FINGERPRINT = Fingerprints()
 
 METHODS = {
     "graph_cut": Searched(
@@ -111,9 +110,8 @@ def _curves(
 ) -> list[list[float]]:
     """Return Dice after 0, 1, ... clicks for all settings on one study."""
     version, clicks = plan
-    files = [path and _FINGERPRINT(path) for path in (case.t1ce, case.t2, case.label)]
     grid = [asdict(settings) for settings in searched.grid]
-    asked = {"plan": list(plan), "grid": grid, "files": files}
+    asked = {"plan": list(plan), "grid": grid, "files": fingerprints(case)}
     path = out / f"{case.case_id}.json"
     if path.is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -131,10 +129,8 @@ def _curves(
             # A method that looks at the initial network's probabilities has them without a start.
             given = None if isinstance(method, graph_cut.GraphCut) else start.mask
             reading, _, _ = read(method, study, label, given, clicks)
-            dices = [scores.dice for scores in reading.scores]
-            curves.append(dices + [dices[-1]] * (clicks + 1 - len(dices)))
-    with replacing(path) as part:
-        part.write_text(json.dumps({"asked": asked, "dice": curves}), encoding="utf-8")
+            curves.append(curve(reading.as_dict(), "dice", clicks))
+    write_text(path, json.dumps({"asked": asked, "dice": curves}))
     return curves
 
 

@@ -15,7 +15,7 @@ def as_markdown(summary: dict[str, Any], caption: str = "") -> str:
     heads += ["NoC 0.85", "NoC 0.90", "NoC 0.95", "never 0.95", "AUC", "harm", "outside"]
     heads += ["disobeyed", "ms", "training, min"]
     lines = [caption, ""] if caption else []
-    lines += [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+    lines += [line_of(heads), line_of(["---", *["---:"] * (len(heads) - 1)])]
     for name, values in summary["methods"].items():
         if "dice" not in values:
             continue
@@ -27,7 +27,7 @@ def as_markdown(summary: dict[str, Any], caption: str = "") -> str:
         cells += ["" if values["click_ms"] is None else f"{values['click_ms']:.0f}"]
         minutes = values.get("train_minutes")
         cells += ["" if minutes is None else f"{minutes:.0f}"]
-        lines.append(_row(cells))
+        lines.append(line_of(cells))
     return "\n".join([*lines, *_p_values(summary), *_tumor_free(summary)]) + "\n"
 
 
@@ -50,8 +50,8 @@ def _p_values(summary: dict[str, Any]) -> list[str]:
         return []
     heads = [key.replace("_", " ") for key in rows[0][1]]
     lines = ["", "Paired Wilcoxon tests against ours, two-sided p, not corrected:", ""]
-    lines += [_row(["method", *heads]), _row(["---", *["---:"] * len(heads)])]
-    return lines + [_row([name, *map(_cell, values.values())]) for name, values in rows]
+    lines += [line_of(["method", *heads]), line_of(["---", *["---:"] * len(heads)])]
+    return lines + [line_of([name, *map(_cell, values.values())]) for name, values in rows]
 
 
 def _cell(value: Any) -> str:
@@ -71,5 +71,6 @@ def _tumor_free(summary: dict[str, Any]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _row(cells: list[str]) -> str:
+def line_of(cells: list[str]) -> str:
+    """Return a line of a table."""
     return "| " + " | ".join(cells) + " |"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from clickseg.atomic import replacing
+from clickseg.atomic import write_text
 from clickseg.clicks import Click
 from clickseg.config import Config, PasteConfig, WholeVolumeConfig
 from clickseg.correction import PasteCorrection
@@ -80,8 +80,7 @@ def measure(kind: Measure, config: Config, sides: Sides, run: Run) -> dict[str, 
         "code": code_version(),
         "machine": describe_machine(),
     }
-    with replacing(path) as part:
-        part.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    write_text(path, json.dumps(values, indent=1))
     return values
 
 

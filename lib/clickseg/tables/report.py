@@ -30,7 +30,7 @@ def report(table: Table, measured: Measured) -> dict[str, Any]:
         "rows": rows,
         "orderings": _orderings(rows),
         "code": sorted({values["code"] for values in runs}),
-        "machines": [dict(items) for items in {tuple(v["machine"].items()) for v in runs}],
+        "machines": [dict(items) for items in sorted({tuple(v["machine"].items()) for v in runs})],
     }
 
 

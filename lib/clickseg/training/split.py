@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clickseg.atomic import replacing
+from clickseg.atomic import write_text
 from clickseg.config import SplitConfig
 
 logger = logging.getLogger(__name__)
@@ -67,8 +67,7 @@ def folds_of(case_ids: Sequence[str], count: int, config: SplitConfig, seed: int
 def write_split(split: Split, path: Path) -> None:
     """Write a split as JSON, whole or not at all."""
     text = json.dumps({"training": split.training, "validation": split.validation}, indent=1)
-    with replacing(path) as part:
-        part.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def read_split(path: Path) -> Split:
