@@ -13,13 +13,16 @@ from clickseg.phantom.details import Tube
 from clickseg.phantom.fields import Array, Lattice, Points, capsule_chain, enlarge, smooth_noise
 
 KNOWN_GRIDS: dict[str, tuple[tuple[float, float, float], float]] = {
-    "448x448x80": ((0.5, 0.5, 1.5), 0.55),
+    "448x448x80": ((0.5, 0.5, 1.5), 0.4),
     "384x384x40": ((0.55, 0.55, 1.5), 0.2),
-    "256x256x60": ((0.8, 0.8, 1.5), 0.09),
+    "256x256x60": ((0.8, 0.8, 1.5), 0.08),
     "320x320x64": ((0.68, 0.68, 1.2), 0.08),
     "512x512x44": ((0.43, 0.43, 1.5), 0.08),
+    "240x240x20": ((0.82, 0.82, 1.5), 0.08),
+    "208x208x28": ((0.94, 0.94, 1.5), 0.08),
 }
-"""Voxel size in mm and share of the mixture; the first two are those of the public data set."""
+"""Voxel size in mm and share of the mixture; the first two are those of the public data set, the
+last two thin slabs."""
 MIXED = "mixed"
 
 

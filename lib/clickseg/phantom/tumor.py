@@ -118,9 +118,9 @@ def draw_appearance(sdf: Lattice, contrast: Contrast, *key: object) -> Appearanc
 
     wobble = noise(3.0) * np.float32(rng.uniform(0.15, 0.5)) + np.float32(rng.normal(0, 0.08))
     weak = np.clip(1 + 0.35 * noise(rng.uniform(4, 6.5)), 0.35, 1)
-    level = rng.uniform(1.1, 1.75) * (1 + noise(2.5) * np.float32(rng.uniform(0.04, 0.14)))
+    level = rng.uniform(1.05, 1.75) * (1 + noise(2.5) * np.float32(rng.uniform(0.04, 0.14)))
     t1ce = level * (rng.uniform(0.5, 0.6) + 0.45 * weak)
-    t2 = rng.uniform(0.28, 0.6) * (1 + 0.12 * noise(2.5))
+    t2 = rng.uniform(0.28, 0.8) * (1 + 0.12 * noise(2.5))
     if rng.random() < 0.3:  # a dark center that takes up little contrast
         depth = np.clip((inside - rng.uniform(2, 4)) / 3, 0, 1)
         t1ce = t1ce * (1 - depth * np.clip(0.35 + 0.25 * noise(2.0), 0, 0.7))
