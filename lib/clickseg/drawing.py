@@ -1,7 +1,8 @@
-"""Draw an outline before and after clicks, on the axial slice of the last one."""
+"""Draw outlines on axial slices: before and after clicks, or where one is largest."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ BEFORE, AFTER, REFERENCE = "#ff9f1c", "#3ddc5b", "#6cc8ff"
 MARGIN_MM = 12.0
 SMALLEST_MM = 46.0
 """The side of the square that is shown, at least."""
+
+BAR_MM = 10.0
+"""Length of the bar in small pictures."""
 
 Mask = NDArray[np.uint8]
 
@@ -69,6 +73,37 @@ def draw_picture(out: Path, study: Study, outlines: Outlines, clicks: Clicks) ->
     figure.subplots_adjust(0.005, 0.1 / len(rows), 0.995, 1 - 0.09 / len(rows), 0.01, 0.01)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
+
+
+def draw_largest_slice(study: Study, mask: Mask) -> dict[str, bytes]:
+    """Draw the axial slice where an outline is largest, cropped around it, with a bar of 10 mm.
+
+    Returns:
+        Small PNG files by the name of the sequence, T1ce and, if there is one, T2; none of an
+        empty mask. The right of the patient is on the left.
+    """
+    from matplotlib.figure import Figure  # 0.5 s that no other command should wait for
+
+    k = int(mask.sum(axis=(0, 1), dtype=np.int64).argmax())
+    box = bounding_box(mask[:, :, k])
+    if box is None:
+        return {}
+    spacing_mm = study.grid.canonical.spacing_mm
+    i, j = ((side.start + side.stop - 1) // 2 for side in box)
+    window = _window(Outlines(mask, mask, None), (i, j, k), spacing_mm)
+    pictures = {}
+    for row, name in enumerate(("T1ce",) if study.t2_path is None else ("T1ce", "T2")):
+        figure = Figure(figsize=(2.4, 2.4), dpi=100, facecolor="black")
+        ax = figure.add_axes((0, 0, 1, 1))
+        _show(ax, study.image[row, :, :, k], window, spacing_mm)
+        _outline(ax, mask, k, spacing_mm, AFTER, "-")
+        ax.text(0.03, 0.5, "R", transform=ax.transAxes, color="white", va="center", fontsize=9)
+        end, bottom = window[1] + 2, window[2] + 2
+        ax.plot([end, end + BAR_MM], [bottom, bottom], color="white", linewidth=2)
+        with io.BytesIO() as file:
+            figure.savefig(file, format="png", metadata={"Software": None})
+            pictures[name] = file.getvalue()
+    return pictures
 
 
 def _window(

@@ -172,6 +172,7 @@ def _share_inside(grid: Grid, other: Grid) -> float:
 def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
     """Read a file after a look at its header."""
     stem_of(path)
+    _refuse_unspeakable(path)
     if not path.is_file():
         raise ImageError(f"there is no image {path.name}")
     if path.stat().st_size == 0:
@@ -211,6 +212,14 @@ def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
     return _grid_of(reader, path), array.reshape(size[:3], order="F")
+
+
+def _refuse_unspeakable(path: Path) -> None:
+    """Refuse a path that is no text: SimpleITK ends the whole process on it."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ImageError(f"a path in UTF-8 was wanted, got {str(path)!a}") from error
 
 
 def _refuse_detached(path: Path) -> None:

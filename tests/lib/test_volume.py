@@ -1,4 +1,5 @@
 import gzip
+import os
 import struct
 
 import nibabel as nib
@@ -94,6 +95,13 @@ def test_compression_follows_the_format_or_the_wish(tmp_path, plain):
     assert sizes[".nii", None] > np.prod(SHAPE)
     assert sizes[".nrrd", None] > np.prod(SHAPE)
     assert sizes[".nrrd", True] < 1000
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path, plain):
+    path = write_volume(tmp_path / "a.nii.gz", plain)
+    odd = path.rename(tmp_path / os.fsdecode(b"\xff.nii.gz"))
+    with pytest.raises(ImageError, match=r"a path in UTF-8 was wanted, got .*udcff\.nii\.gz"):
+        read_volume(odd)
 
 
 def test_a_label_is_zero_and_one(tmp_path, plain):

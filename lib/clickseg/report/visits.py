@@ -1,0 +1,38 @@
+"""Which studies are visits of one patient, and in which order.
+
+NIfTI knows no date. The order is that of names: numbers in them count as numbers, so ``v2`` comes
+before ``v10``, ``ses-1`` before ``ses-2``, an id without an ending first, and dates written
+year, month, day in their order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from clickseg.training.split import patient_of
+
+Key = tuple[tuple[str | int, ...], str]
+
+
+def natural_key(name: str) -> Key:
+    """Return what orders names as a reader would; two names never have the same key."""
+    parts = re.split(r"([0-9]+)", name)  # text, number, text, ...: like is compared with like
+    return tuple(int(part) if n % 2 else part.casefold() for n, part in enumerate(parts)), name
+
+
+def visits_of(case_ids: Iterable[str], pattern: str) -> dict[str, list[str]]:
+    """Return the ids of each patient, patients and ids in the order of names.
+
+    Args:
+        case_ids: of all studies.
+        pattern: regular expression whose first group, or whole match, is the patient.
+    """
+    visits: dict[str, list[str]] = {}
+    for name in case_ids:
+        # A group that may be missing gives None, and an empty match no patient.
+        visits.setdefault(patient_of(name, pattern) or name, []).append(name)
+    return {
+        patient: sorted(visits[patient], key=natural_key)
+        for patient in sorted(visits, key=natural_key)
+    }
