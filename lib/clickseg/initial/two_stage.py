@@ -95,6 +95,26 @@ class TwoStage:
             for mass, center, extent in found[: self.config.candidates]
         ]
 
+    def region(
+        self,
+        spacing_mm: NDArray[np.float64],
+        center_ijk: NDArray[np.float64],
+        extent_mm: NDArray[np.float64],
+    ) -> Box:
+        """Return what the fine network looks at around a place.
+
+        Args:
+            spacing_mm: voxel size of the canonical image.
+            center_ijk: the middle of the place, in its voxels.
+            extent_mm: how large the place is along I, J and K.
+        """
+        config = self.config.segment
+        extent_mm = np.minimum(extent_mm, LARGEST_MM)
+        wanted = np.ceil((extent_mm + 2 * config.margin_mm) / np.array(config.spacing_mm))
+        i, j, k = (max(int(a), b) for a, b in zip(wanted, config.patch, strict=True))
+        # On a voxel: where the spacing is the wished one nothing is interpolated.
+        return Box.around(np.rint(center_ijk), spacing_mm, config.spacing_mm, (i, j, k))
+
     def _segment(
         self,
         image: Tensor,
@@ -103,14 +123,9 @@ class TwoStage:
         extent_mm: NDArray[np.float64],
     ) -> tuple[Slices, NDArray[np.float32]]:
         """Return the voxels of a region and the probability of tumor in them."""
-        config = self.config.segment
-        extent_mm = np.minimum(extent_mm, LARGEST_MM)
-        wanted = np.ceil((extent_mm + 2 * config.margin_mm) / np.array(config.spacing_mm))
-        i, j, k = (max(int(a), b) for a, b in zip(wanted, config.patch, strict=True))
-        # On a voxel: where the spacing is the wished one nothing is interpolated.
-        box = Box.around(np.rint(center_ijk), spacing_mm, config.spacing_mm, (i, j, k))
-        region = box.take(image)
-        prob = segment_prob(self.network.segment, region, config.patch, self.config.mirror)
+        box = self.region(spacing_mm, center_ijk, extent_mm)
+        patch = self.config.segment.patch
+        prob = segment_prob(self.network.segment, box.take(image), patch, self.config.mirror)
         slices, values = box.put_back(prob, image.shape[1:])  # type: ignore[arg-type]
         return slices, values[0].numpy()
 

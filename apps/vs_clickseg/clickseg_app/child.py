@@ -1,0 +1,36 @@
+"""``python -m clickseg_app.child``: ``clickseg score``, until its standard input ends.
+
+The server that started it holds the other end; when it is gone, however it went, this ends too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from clickseg.cli import main
+
+
+def end_with_the_server() -> None:
+    """See to it that this process ends when its standard input does."""
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_wait, daemon=True).start()
+
+
+def _wait() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)  # wakes the main thread wherever it waits
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """End as an error would: files that are half written are removed on the way out."""
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    end_with_the_server()
+    sys.argv = ["clickseg", "score", *sys.argv[1:]]
+    main()

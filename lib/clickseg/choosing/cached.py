@@ -1,0 +1,143 @@
+"""Scores on disk: one small JSON file a study, for one state of its files and one pair of models.
+
+A file is made beside its place and moved there, so a reader finds an old or a new one, never
+half of one. What is stale, damaged or made by other rules counts as missing; nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from clickseg.atomic import write_text
+from clickseg.cache import SETTLED_NS, Fingerprints
+from clickseg.choosing.scores import StudyScores
+from clickseg.modelfile import read_manifest
+from clickseg.study import Case
+from clickseg.volume import stem_of
+
+RULES = 1
+"""Rises whenever scores are computed in another way: those made before no longer count."""
+
+ENDING = ".json"
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Entry:
+    """What a file holds: ``content`` names the state of the study, ``models`` the weights."""
+
+    rules: int
+    content: str
+    models: dict[str, str]
+    scores: StudyScores
+
+    def is_by(self, models: Mapping[str, str]) -> bool:
+        """Tell whether the scores are by these models and by the present rules."""
+        return self.rules == RULES and self.models == dict(models)
+
+
+_ENTRIES = TypeAdapter(Entry)
+
+
+def content_of(case: Case, fingerprint: Fingerprints) -> str:
+    """Name the state of a study's files by their content and format.
+
+    Raises:
+        ImageError: if one is missing, or keeps changing.
+    """
+    return "+".join(
+        "" if path is None else fingerprint(path) + path.name.removeprefix(stem_of(path))
+        for path in (case.t1ce, case.t2)
+    )
+
+
+def hashes_of(initial: Path, correction: Path) -> dict[str, str]:
+    """Return the short hashes of the models in two folders, as ``Models.hashes`` has them.
+
+    Only manifests are read.
+
+    Raises:
+        ModelError: if one is missing or no manifest.
+    """
+    folders = {"initial": initial, "correction": correction}
+    return {name: read_manifest(folder, name).short_hash for name, folder in folders.items()}
+
+
+def write_entry(folder: Path, case_id: str, entry: Entry) -> None:
+    """Keep the scores of a study, instead of earlier ones."""
+    write_text(folder / f"{case_id}{ENDING}", json.dumps(asdict(entry)) + "\n")
+
+
+def read_entry(folder: Path, case_id: str) -> Entry | None:
+    """Return what is kept of a study; None where that is nothing, or nothing of use."""
+    return _read(folder / f"{case_id}{ENDING}")
+
+
+def _read(path: Path) -> Entry | None:
+    try:
+        return _ENTRIES.validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class _Held:
+    state: tuple[int, int, int]
+    entry: Entry | None
+
+
+class HeldScores:
+    """The scores of a folder, held in memory; files are read again when they were replaced.
+
+    Asking costs one look at the folder where nothing changed. Thread-safe.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._held: dict[str, _Held] = {}
+        self._state: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+
+    def by(self, models: Mapping[str, str]) -> dict[str, StudyScores]:
+        """Return the scores that these models gave, by study.
+
+        Whether the files of a study are still the ones that were scored is not looked at: that
+        would mean to read them all. Whoever fills the folder sees to it.
+
+        Args:
+            models: short hashes, as ``Models.hashes``.
+        """
+        with self._lock:
+            self._refresh()
+            return {
+                name: held.entry.scores
+                for name, held in self._held.items()
+                if held.entry is not None and held.entry.is_by(models)
+            }
+
+    def _refresh(self) -> None:
+        try:
+            status = self.folder.stat()
+            state = status.st_mtime_ns, status.st_ino
+            if state == self._state:
+                return
+            # One tick of the clock may see another file: a date as young as this is not trusted.
+            is_settled = time.time_ns() - status.st_mtime_ns > SETTLED_NS
+            found = {}
+            for path in self.folder.iterdir():
+                if path.suffix == ENDING and not path.name.startswith("."):
+                    name, held = path.name.removesuffix(ENDING), path.stat()
+                    seen = held.st_mtime_ns, held.st_size, held.st_ino
+                    known = self._held.get(name)
+                    is_known = known is not None and known.state == seen
+                    found[name] = known if known and is_known else _Held(seen, _read(path))
+        except OSError:  # there is no folder yet, or it is going away: what is held stays
+            return
+        self._held, self._state = found, state if is_settled else None

@@ -1,0 +1,228 @@
+"""Scores in the background: when a process is run, how it ends, and that requests see them."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from serving import AFFINES, ROOT, save, tumor_image
+
+from clickseg.choosing.cached import RULES, Entry, HeldScores, hashes_of, write_entry
+from clickseg.choosing.scores import StudyScores
+from clickseg_app import background
+from clickseg_app.background import FOLDER, BackgroundScores
+from clickseg_app.strategy import ANONYMOUS
+
+WAIT_S = 120
+
+
+def until(condition):
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def few(tmp_path, studies):
+    """Two small studies and one that is no image, by links: nothing is copied."""
+    folder = tmp_path / "few"
+    (folder / "t2").mkdir(parents=True)
+    for name in ("ras.nii.gz", "lps.nii.gz", "corrupt.nii.gz", "t2/ras.nii.gz"):
+        (folder / name).symlink_to(studies / name)
+    return folder
+
+
+class Recorded:
+    """In the place of subprocess.Popen: notes the commands; each process runs until it is told."""
+
+    def __init__(self, monkeypatch, code="import sys; sys.stdin.read()"):
+        self.commands, self.processes, self.code = [], [], code
+        self.real = subprocess.Popen
+        monkeypatch.setattr(background.subprocess, "Popen", self.start)
+        monkeypatch.setattr(background, "LOOK_EVERY_S", 0.02)
+
+    def start(self, command, **kwargs):
+        self.commands.append(command)
+        self.processes.append(self.real([sys.executable, "-c", self.code], **kwargs))
+        return self.processes[-1]
+
+    def running(self):
+        return sum(process.poll() is None for process in self.processes)
+
+
+@pytest.fixture
+def scores(few, weights):
+    made = BackgroundScores(few, lambda: (weights, weights))
+    yield made
+    made.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name == "scores"]
+
+
+def test_the_studies_are_scored_by_a_process_of_low_priority(scores, few, weights, caplog):
+    caplog.set_level("INFO", "clickseg_app.background")
+    scores.start()
+    until(lambda: {"ras", "lps"} <= scores.known().keys())
+    assert scores.known().keys() == {"ras", "lps"}
+    assert HeldScores(few / FOLDER).by(hashes_of(weights, weights)) == scores.known()
+    until(lambda: "corrupt is skipped" in caplog.text)
+    assert "scored 2 studies, 0 were there already, 1 were skipped" in caplog.text
+    assert {path.name for path in few.iterdir()} == {
+        ".clickseg", "t2", "ras.nii.gz", "lps.nii.gz", "corrupt.nii.gz"
+    }  # fmt: skip
+
+
+def test_one_process_runs_and_another_only_if_something_is_new(scores, few, monkeypatch):
+    recorded = Recorded(monkeypatch)
+    scores.start()
+    scores.start()
+    until(lambda: recorded.running() == 1)
+    shutil.copy(few / "ras.nii.gz", few / "new.nii.gz")
+    time.sleep(0.2)
+    assert len(recorded.processes) == 1  # never two at once
+    recorded.processes[0].stdin.close()
+    until(lambda: len(recorded.processes) == 2)
+    assert recorded.running() == 1
+    recorded.processes[1].stdin.close()
+    until(lambda: recorded.running() == 0)
+    time.sleep(0.2)
+    assert len(recorded.processes) == 2  # nothing is new
+    assert recorded.commands[0] == recorded.commands[1]
+    shutil.copy(few / "ras.nii.gz", few / "t2" / "new.nii.gz")
+    until(lambda: len(recorded.processes) == 3)
+
+
+def test_a_new_model_is_something_new(few, weights, monkeypatch, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(weights, other)
+    manifest = other / "correction.json"
+    manifest.write_text(manifest.read_text().replace('"sha256": "', '"sha256": "0'))
+    now = [weights, weights]
+    scores = BackgroundScores(few, lambda: tuple(now))
+    recorded = Recorded(monkeypatch, "pass")
+    scores.start()
+    try:
+        until(lambda: len(recorded.processes) == 1)
+        now[1] = other
+        until(lambda: len(recorded.processes) == 2)
+    finally:
+        scores.stop()
+    assert recorded.commands[1][recorded.commands[1].index("--correction") + 1] == str(other)
+
+
+def test_a_failure_is_logged_and_not_tried_again_at_once(scores, monkeypatch, caplog):
+    recorded = Recorded(monkeypatch, "import sys; sys.exit('no room on the disk')")
+    scores.start()
+    until(lambda: "no room on the disk" in caplog.text)
+    assert "studies are not scored (exit status 1)" in caplog.text
+    time.sleep(0.2)
+    assert len(recorded.processes) == 1
+
+
+def test_without_models_nothing_is_known_and_nothing_run(few, tmp_path, monkeypatch, caplog):
+    recorded = Recorded(monkeypatch)
+    scores = BackgroundScores(few, lambda: (tmp_path, tmp_path))
+    scores.start()
+    until(lambda: "studies are not scored: no model 'initial'" in caplog.text)
+    assert scores.known() == {}
+    scores.stop()
+    assert recorded.processes == []
+
+
+def test_studies_that_are_in_no_folder_have_no_scores(weights):
+    scores = BackgroundScores(None, lambda: (weights, weights))
+    scores.start()
+    assert scores.known() == {}
+    scores.stop()
+
+
+def test_the_process_is_ended_with_the_server(scores, monkeypatch):
+    recorded = Recorded(monkeypatch)
+    scores.start()
+    until(lambda: recorded.running() == 1)
+    child = recorded.processes[0].pid
+    until(lambda: os.getpriority(os.PRIO_PROCESS, child) == 19)
+    scores.stop()
+    assert recorded.running() == 0
+
+
+def test_a_process_that_does_not_listen_is_killed(scores, monkeypatch):
+    recorded = Recorded(monkeypatch, "import time; time.sleep(600)")
+    monkeypatch.setattr(background, "END_WITHIN_S", 0.1)
+    scores.start()
+    until(lambda: recorded.running() == 1)
+    scores.stop()
+    until(lambda: recorded.running() == 0)
+
+
+def test_the_child_ends_when_its_standard_input_does():
+    """Also where the server was killed, and nobody is left to end it."""
+    code = "import time; from clickseg_app import child; child.end_with_the_server(); "
+    code += "print('ready', flush=True); time.sleep(600)"
+    paths = os.pathsep.join([str(ROOT / "apps" / "vs_clickseg"), str(ROOT / "lib")])
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with child:
+        assert child.stdout.readline() == b"ready\n"
+        assert child.poll() is None
+        child.stdin.close()
+        assert child.wait(WAIT_S) == 1
+
+
+def test_next_sample_goes_by_the_scores(another_server, tmp_path, weights):
+    studies = tmp_path / "studies"
+    affine = AFFINES["ras"]
+    image = tumor_image(affine, np.random.default_rng(0))
+    models = hashes_of(weights, weights)
+    for name, doubt in {"a": 0.2, "b": 0.9, "c": 0.5}.items():
+        save(studies / f"{name}.nii.gz", image, affine)
+        save(studies / "t2" / f"{name}.nii.gz", image, affine)
+        entry = Entry(RULES, "as it was", models, StudyScores(doubt, 1 - doubt, None))
+        write_entry(studies / FOLDER, name, entry)
+    server = another_server(studies).wait()
+
+    def ask(strategy, **params):
+        answer = requests.post(f"{server.url}/activelearning/{strategy}", json=params, timeout=10)
+        assert answer.status_code == 200
+        return answer.json()
+
+    first = ask("uncertainty", client_id="one")
+    assert first["id"] == "b"
+    assert first["path"] == str(studies / "b.nii.gz")
+    assert ask("random", client_id="two")["id"] == "c"
+    assert ask("disagreement")["id"] == "a"
+    noted = requests.get(f"{server.url}/datastore/image/info?image=a", timeout=10).json()
+    assert noted["strategy"]["disagreement"]["client_id"] == ANONYMOUS
+    assert ask("first", client_id="four") == {}  # all are taken: as an empty pool
+    assert ask("random", client_id="two")["id"] == "c"
+    listed = requests.get(f"{server.url}/datastore/?output=all", timeout=10).json()["objects"]
+    assert set(listed) == {"a", "b", "c"}
+
+
+def test_a_server_scores_its_studies_and_ends_the_process_with_itself(another_server, few, weights):
+    server = another_server(few, ("skip_scoring", "false"), ("preload", "false")).wait()
+    held, models = HeldScores(few / FOLDER), hashes_of(weights, weights)
+    until(lambda: held.by(models))
+    server.stop()
+    assert not [
+        line
+        for line in Path("/proc").glob("[0-9]*/cmdline")
+        if str(few).encode() in _content(line) and b"clickseg_app.child" in _content(line)
+    ]
+
+
+def _content(path):
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended
+        return b""
