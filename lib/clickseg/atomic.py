@@ -26,11 +26,16 @@ def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o666 & ~_umask())  # a temporary file is for its owner alone
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until what was written to a file is on the disk, or say that it cannot be."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,11 +5,13 @@ T1ce, and a correction draws each click's own ball. So a whole chain, from a vie
 the file it gets back, can be checked voxel by voxel.
 """
 
+import uuid
 from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
+import requests
 import torch
 from serving import AFFINES, ROOT, SHAPE, Server, centered, save, tumor_image
 
@@ -148,3 +150,38 @@ def another_server(tmp_path, weights):
     yield start
     for server in running:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def keeping(tmp_path_factory, weights):
+    """A server whose studies tests add, each its own; what is kept of them stays apart."""
+    folder = tmp_path_factory.mktemp("keeping")
+    (folder / "studies").mkdir()
+    server = Server(folder, folder / "studies", ("pretrained_path", weights))
+    try:
+        yield server.wait()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def new_study(keeping, server):
+    """Add a study of the test's own, and return its id."""
+
+    def add(name="ras"):
+        image_id = f"study-{uuid.uuid4().hex[:8]}"
+        response = requests.put(
+            f"{keeping.url}/datastore/image",
+            params={"image": image_id},
+            files={"file": ("a.nii.gz", (server.studies / f"{name}.nii.gz").read_bytes())},
+            timeout=30,
+        )
+        assert response.status_code == 200
+        return image_id
+
+    return add
+
+
+@pytest.fixture
+def study(new_study):
+    return new_study()

@@ -10,6 +10,8 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
+from clickseg_app.requests import ACCEPT
+
 logger = logging.getLogger(__name__)
 
 
@@ -31,5 +33,6 @@ class BatchInfer(BatchInferTask):
                 logger.warning("an image of the batch failed: %s", error.detail)
                 return {"error": error.detail}
 
-        alone = {"multi_gpu": False, "device": "cpu", "max_workers": 1}
-        return dict(super().__call__({**request, **alone}, datastore, infer_or_say_why))
+        # Nobody has looked at these outlines, so none is accepted.
+        own = {"multi_gpu": False, "device": "cpu", "max_workers": 1, ACCEPT: False}
+        return dict(super().__call__({**request, **own}, datastore, infer_or_say_why))

@@ -6,22 +6,30 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
-from monailabel.datastore.local import LocalDatastore
+from filelock import FileLock
+from monailabel.datastore.local import DataModel, LocalDatastore
+from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 from monailabel.utils.sessions import Sessions
 
+from clickseg.accepted import HISTORY_FOLDER, forget, forget_clicks, keep, read_accepted
+from clickseg.record import clicks_made, utc_now
 from clickseg.study import check_same_grid
 from clickseg.volume import EXTENSIONS, find_image, read_label, read_volume, stem_of
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, TAKEN, WRONG, told
 
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,32}")
+FINAL = str(DefaultLabelTag.FINAL.value)
+"""The tag of accepted labels."""
+
+_HISTORY = Path(HISTORY_FOLDER).name  # beside the folders of tags, and none of them
 _SESSION = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -65,18 +73,28 @@ def check_tag(tag: Any) -> str:
         raise HTTPException(
             NOT_ALLOWED, f"a label tag is up to 32 letters, digits, _ or -, got {tag!r:.80}"
         )
-    return str(getattr(tag, "value", tag))
+    name = str(getattr(tag, "value", tag))
+    if name.lower() == _HISTORY:
+        raise HTTPException(NOT_ALLOWED, f"{name!r} is where earlier labels are kept, no label tag")
+    return name
 
 
 class StudiesDatastore(LocalDatastore):
     """A studies folder: images at the top, T2 in ``t2/`` (not listed), labels in ``labels/``.
 
+    ``label_names`` are the names of what a mask shows and their values; ``last_saved`` is
+    what is to be told about the label that was saved last.
+
     A thread that watches the folder empties the index before it fills it again: one lock keeps
     requests from looking in between. It is taken before the lock of the index file.
     """
 
-    def __init__(self, studies: str, auto_reload: bool, read_only: bool) -> None:
+    def __init__(
+        self, studies: str, auto_reload: bool, read_only: bool, label_names: Mapping[str, int]
+    ) -> None:
         self._index_lock = threading.RLock()
+        self.label_names = dict(label_names)
+        self.last_saved: dict[str, Any] = {}
         super().__init__(
             studies,
             extensions=[f"*{extension}" for extension in EXTENSIONS],
@@ -97,6 +115,7 @@ class StudiesDatastore(LocalDatastore):
         """Remove an image and its labels."""
         with self._index_lock, _known(image_id):
             super().remove_image(image_id)
+            forget(Path(self._datastore_path), check_id(image_id))
             self.refresh()
 
     def save_label(
@@ -104,9 +123,12 @@ class StudiesDatastore(LocalDatastore):
     ) -> str:
         """Save a label that lies on the grid of its image, instead of an earlier one."""
         with self._index_lock, told(), discarding(label_filename), _known(image_id):
+            self.last_saved = {}
             tag, path = check_tag(label_tag), Path(label_filename)
             check_id(image_id)
             image = self.get_image_uri(image_id)
+            if image and tag == FINAL:
+                return self._accept(image_id, path, Path(image), label_info)
             if image:
                 check_same_grid(read_label(path), read_volume(Path(image)).grid, "the label")
             label_id = str(super().save_label(image_id, label_filename, tag, label_info))
@@ -117,6 +139,8 @@ class StudiesDatastore(LocalDatastore):
         """Remove a label."""
         with self._index_lock, _known(label_id):
             super().remove_label(check_id(label_id), check_tag(label_tag))
+            if check_tag(label_tag) == FINAL:
+                forget_clicks(Path(self._datastore_path), label_id)
             self.refresh()
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
@@ -129,6 +153,30 @@ class StudiesDatastore(LocalDatastore):
         with self._index_lock, _known(label_id):
             super().update_label_info(label_id, label_tag, info)
 
+    def _accept(self, image_id: str, path: Path, image: Path, label_info: Any) -> str:
+        """Save a final label: what a viewer says about values and indices is not looked at."""
+        if not isinstance(label_info, dict | None):
+            raise HTTPException(WRONG, f"params of a label are an object, got {label_info!r:.80}")
+        accepted = read_accepted(path, image)
+        clicks = keep(Path(self._datastore_path), image_id, accepted)
+        self.last_saved = {
+            "volume_ml": accepted.volume_ml,
+            "max_axial_diameter_mm": accepted.max_axial_diameter_mm,
+            "clicks": clicks_made(clicks),
+        }
+        now, extension = utc_now(), path.name.removeprefix(stem_of(path))
+        named = [{"name": name, "idx": value} for name, value in self.label_names.items()]
+        info = (label_info or {}) | self.last_saved
+        info |= {"label_names": self.label_names, "label_info": named}
+        info |= {"name": f"{image_id}{extension}", "ts": int(now.timestamp())}
+        info["time"] = now.isoformat(timespec="seconds")
+        with FileLock(self._lock_file):
+            # The original's own copying would write over the label in its place.
+            labels = self._datastore.objects[image_id].labels
+            labels[FINAL] = DataModel(info=info, ext=extension)
+            self._update_datastore_file(lock=False)
+        return image_id
+
     def _remove_other_formats(self, image_id: str, tag: str, extension: str) -> None:
         """Remove what the same label was saved as before: only one can be the newest."""
         folder = Path(self._datastore.label_path(tag))
@@ -140,6 +188,9 @@ class StudiesDatastore(LocalDatastore):
         # The original removes the ending wherever it occurs in the name.
         stem = stem_of(Path(file))
         return stem, file.removeprefix(stem)
+
+    def _add_non_existing_labels(self, tag: str) -> int:
+        return 0 if tag == _HISTORY else int(super()._add_non_existing_labels(tag))
 
     def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
         found: dict[str, str] = super()._list_files(path, patterns)

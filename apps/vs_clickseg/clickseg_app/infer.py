@@ -11,13 +11,15 @@ from typing import Any, ClassVar
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from clickseg.clicks import MAX_CLICKS, ClickError
+from clickseg.clicks import MAX_CLICKS, ClickError, Clicks
 from clickseg.engine import Engine, Segmentation
+from clickseg.record import UPLOAD, Answered, Journals
 from clickseg.scribbles import read_edit
 from clickseg.study import Study
 from clickseg.volume import Volume, write_volume
 from clickseg_app.errors import WRONG, told
 from clickseg_app.requests import (
+    ACCEPT,
     LABEL,
     STARTS,
     Folders,
@@ -47,6 +49,7 @@ class SegmentationTask(InferTask):
         super().__init__(self.kind, {LABEL: 1}, 3, self.text, dict(self.options))
         self.engine = engine
         self.folders = folders
+        self.journals = None if folders.studies is None else Journals(folders.studies)
 
     def is_valid(self) -> bool:
         """Tell viewers that the model is there."""
@@ -55,6 +58,29 @@ class SegmentationTask(InferTask):
     def segment(self, study: Study, source: Source, request: Request) -> Segmentation:
         """Return the answer to a request."""
         raise NotImplementedError
+
+    def note(
+        self,
+        source: Source,
+        answer: Segmentation,
+        clicks: Clicks,
+        start: str,
+        scribbled: int = 0,
+    ) -> None:
+        """Note the clicks of an answer; a journal that cannot be written keeps no reader waiting.
+
+        Clicks on an image that is not in the studies folder are not kept.
+        """
+        if self.journals is None or source.image_id is None:
+            return
+        result = answer.result
+        answered = Answered(
+            self.name, start, clicks, result["models"], result["changed_voxels"], scribbled
+        )
+        try:
+            self.journals.note(source.image_id, answered)
+        except OSError as error:
+            logger.warning("the clicks of a study could not be noted: %s", error)
 
     def __call__(self, request: Request) -> Answer:
         """Answer a request whose files are found: its ``source`` is a ``Source``."""
@@ -86,11 +112,15 @@ class InitialTask(SegmentationTask):
     name = "initial"
     kind = InferType.SEGMENTATION
     text = "Outlines the vestibular schwannoma on T1ce, and T2 if there is one"
+    options: ClassVar[dict[str, Any]] = {ACCEPT: False}
 
     def segment(self, study: Study, source: Source, request: Request) -> Segmentation:
         """Return the initial outline."""
         uploaded_label(request, self.folders)
-        return self.engine().initial(study)
+        answer = self.engine().initial(study)
+        if is_true(request.get(ACCEPT)):  # what is accepted then holds none of the clicks before
+            self.note(source, answer, (), "initial")
+        return answer
 
 
 class ClickTask(SegmentationTask):
@@ -99,7 +129,7 @@ class ClickTask(SegmentationTask):
     name = "click"
     kind = InferType.DEEPGROW
     text = "Mends the outline around each click and nowhere else; leave a click out to undo it"
-    options: ClassVar[dict[str, Any]] = {"start": list(STARTS)}
+    options: ClassVar[dict[str, Any]] = {"start": list(STARTS), ACCEPT: False}
 
     def segment(self, study: Study, source: Source, request: Request) -> Segmentation:
         """Return the start mask, mended."""
@@ -110,7 +140,9 @@ class ClickTask(SegmentationTask):
         start = None
         if source.accepted is not None and choice != "initial":
             start = self.engine().label(study, source.accepted)
-        return self.engine().correct(study, clicks, start)
+        answer = self.engine().correct(study, clicks, start)
+        self.note(source, answer, clicks, "initial" if start is None else "label")
+        return answer
 
 
 class EditTask(SegmentationTask):
@@ -130,10 +162,13 @@ class EditTask(SegmentationTask):
         start, scribbles = read_edit(path, study.grid, segments, chosen)
         explicit = clicks_of(request, study.grid)
         scribbles = scribbles.without(explicit, study.grid)
-        clicks = scribbles.clicks(study.grid) + explicit
+        scribbled = scribbles.clicks(study.grid)
+        clicks = scribbled + explicit
         if len(clicks) > MAX_CLICKS:
             raise ClickError(
                 f"at most {MAX_CLICKS} clicks are taken in one request; {len(clicks)} came, "
-                f"{len(clicks) - len(explicit)} of them for scribbles"
+                f"{len(scribbled)} of them for scribbles"
             )
-        return self.engine().correct(study, clicks, start, scribbles)
+        answer = self.engine().correct(study, clicks, start, scribbles)
+        self.note(source, answer, clicks, UPLOAD, len(scribbled))
+        return answer

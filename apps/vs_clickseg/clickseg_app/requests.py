@@ -28,6 +28,9 @@ LABEL = "Vestibular Schwannoma"
 STARTS = ("auto", "initial", "label")
 """What a click mends: the accepted label if there is one, or always one of the two."""
 
+ACCEPT = "accept"
+"""The option that stores an answer as the accepted label; OHIF has no other way to."""
+
 RESULT_EXTENSIONS = (*EXTENSIONS, ".seg.nrrd")
 
 Request = Mapping[str, Any]
