@@ -8,18 +8,34 @@ import typer
 
 from clickseg.clicks import ClickError
 from clickseg.commands.evaluate import evaluate
+from clickseg.commands.models import models
 from clickseg.commands.phantom import phantom
 from clickseg.commands.picture import picture
+from clickseg.commands.report import report
+from clickseg.commands.score import score
 from clickseg.commands.search import search
 from clickseg.commands.segment import correct, segment
+from clickseg.commands.simulate_loop import simulate_loop
 from clickseg.commands.table import table
 from clickseg.commands.train import train
 from clickseg.config import ConfigError
 from clickseg.evaluation.methods import MethodError
+from clickseg.learning.holdout import HoldOutError
+from clickseg.learning.store import StoreBusyError
+from clickseg.learning.update import UpdateError
 from clickseg.modelfile import ModelError
 from clickseg.volume import ImageError
 
-EXPECTED = (ClickError, ConfigError, ImageError, MethodError, ModelError)
+EXPECTED = (
+    ClickError,
+    ConfigError,
+    HoldOutError,
+    ImageError,
+    MethodError,
+    ModelError,
+    StoreBusyError,
+    UpdateError,
+)
 """What a user can mend: told in one sentence, without a traceback."""
 
 app = typer.Typer(
@@ -31,10 +47,14 @@ app.command("phantom")(phantom)
 app.command("segment")(segment)
 app.command("correct")(correct)
 app.command("evaluate")(evaluate)
+app.command("score")(score)
 app.command("search")(search)
 app.command("picture")(picture)
 app.command("train")(train)
 app.command("table")(table)
+app.command("simulate-loop")(simulate_loop)
+app.command("report")(report)
+app.add_typer(models, name="models")
 
 
 def main() -> None:

@@ -43,6 +43,13 @@ class Box:
         a, b, c = (1.0 if abs(value - 1) < 1e-3 else value for value in step)
         return cls((i, j, k), (a, b, c), size)
 
+    def affine(self, image_affine: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what brings box voxels to where ``image_affine`` brings those of the image."""
+        first = np.array(self.center_ijk) - np.array(self.size) // 2 * np.array(self.step)
+        inside = np.diag([*self.step, 1.0])
+        inside[:3, 3] = first
+        return np.asarray(image_affine @ inside)
+
     def take(self, image: Tensor, mode: str = "bilinear") -> Tensor:
         """Return ``(C, *size)`` of a ``(C, I, J, K)`` image; beyond its edge the edge goes on."""
         axes = [

@@ -35,6 +35,9 @@ from clickseg.volume import ImageError, read_label, stem_of
 CACHE_BYTES = 1 << 30
 """Room for seven studies of 448x448x80 with their masks."""
 
+INITIAL = "initial"
+"""Names the initial outline where the start masks of replays are told apart."""
+
 Mask = NDArray[np.uint8]
 
 
@@ -74,6 +77,14 @@ class Engine:
         self._study_keys: weakref.WeakKeyDictionary[Study, str] = weakref.WeakKeyDictionary()
         self._mask_keys: dict[int, tuple[weakref.ref[Mask], str]] = {}
         self._lock = threading.RLock()
+
+    def use(self, models: Models) -> None:
+        """Answer with other models from now on; a request under way ends with those it began with.
+
+        Studies and labels stay in the cache; outlines are kept by the hash of what made them.
+        """
+        with self._lock:
+            self.models = models
 
     def study(self, t1ce: Path, t2: Path | None = None) -> Study:
         """Return a study, from the cache unless its files are new or changed.
@@ -159,7 +170,7 @@ class Engine:
             return self._answer(study, mask, extent, clicks, correction, infer_s)
 
     def _initial(self, study: Study) -> Initial:
-        key = ("initial", self._key_of(study))
+        key = ("initial", self.models.hashes.get("initial"), self._key_of(study))
         initial: Initial | None = self.cache.get(key)
         if initial is None:
             initial = self.models.initial(study)
@@ -169,7 +180,9 @@ class Engine:
     def _replay(
         self, study: Study, clicks: Clicks, mask: Mask, mask_key: str
     ) -> tuple[Correction, Extent]:
-        key = ("replay", self._key_of(study), mask_key)
+        hashes = self.models.hashes
+        made_by = hashes.get("correction"), hashes.get("initial") if mask_key == INITIAL else None
+        key = ("replay", *made_by, self._key_of(study), mask_key)
         replay: _Replay = self.cache.get(key) or _Replay(Extent.of(mask))
         if replay.correction is None or replay.clicks != clicks:
             if len(replay.memo) > 4 * len(clicks) + 64:  # most of it is of clicks taken back
@@ -229,7 +242,7 @@ class Engine:
 
     def _name_of(self, start: Mask | None) -> str:
         if start is None:
-            return "initial"
+            return INITIAL
         known, name = self._mask_keys.get(id(start), (None, ""))
         if known is not None and known() is start:
             return name

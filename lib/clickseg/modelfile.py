@@ -101,11 +101,11 @@ def read_manifest(folder: Path, name: str) -> Manifest:
     return manifest
 
 
-def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
-    """Load the weights a manifest names into a network; every key must fit.
+def check_weights(folder: Path, manifest: Manifest) -> bytes:
+    """Return the content of the weights file that a manifest describes.
 
     Raises:
-        ModelError: if the file is missing, damaged or of another network.
+        ModelError: if the file is missing or another.
     """
     path = folder / f"{manifest.name}.pt"
     try:
@@ -114,6 +114,16 @@ def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
         raise ModelError(f"no weights at {path}") from error
     if hashlib.sha256(content).hexdigest() != manifest.sha256:
         raise ModelError(f"{path} is not the file that {manifest.name}.json describes")
+    return content
+
+
+def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
+    """Load the weights a manifest names into a network; every key must fit.
+
+    Raises:
+        ModelError: if the file is missing, damaged or of another network.
+    """
+    path, content = folder / f"{manifest.name}.pt", check_weights(folder, manifest)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

@@ -48,9 +48,18 @@ def load_models(folder: Path = WEIGHTS, device: str = "cpu") -> Models:
     Raises:
         ModelError: if one is missing, damaged, or not of the recipe that its manifest states.
     """
-    initial, first = load_initial(folder, device)
-    correction, second = load_correction(folder, device)
-    return Models(initial, correction, {"initial": first, "correction": second})
+    return load_pair(folder, folder, device)
+
+
+def load_pair(initial: Path, correction: Path, device: str = "cpu") -> Models:
+    """Load each model from a folder of its own.
+
+    Raises:
+        ModelError: as ``load_models``.
+    """
+    first, first_hash = load_initial(initial, device)
+    second, second_hash = load_correction(correction, device)
+    return Models(first, second, {"initial": first_hash, "correction": second_hash})
 
 
 def load_initial(folder: Path, device: str = "cpu") -> tuple[Callable[[Study], Initial], str]:

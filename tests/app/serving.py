@@ -87,7 +87,8 @@ class Server:
         }
         command = [str(binaries / "monailabel"), "start_server", "--app", str(self.app)]
         command += ["--studies", str(studies), "--host", "127.0.0.1", "--port", str(self.port)]
-        for key, value in conf:
+        # Scores in the background would take half of two cores from what is tested.
+        for key, value in (("skip_scoring", "true"), *conf):
             command += ["--conf", key, str(value)]
         self.output = folder / "output.txt"
         with self.output.open("w") as output:

@@ -67,7 +67,7 @@ def test_an_unknown_model_is_not_found(server):
 def test_an_unknown_strategy_is_not_found(server):
     response = requests.post(f"{server.url}/activelearning/last", json={}, timeout=10)
     assert response.status_code == 404
-    assert "there are: first, random" in response.json()["detail"]
+    assert "there are: random, uncertainty," in response.json()["detail"]
 
 
 WRONG_CLICKS = {

@@ -34,7 +34,7 @@ def test_every_key_of_the_settings_can_be_read(tmp_path):
         ("cache_mb", "-1", "whole number of MB"),
         ("cache_mb", "1.5", "whole number of MB"),
         ("device", "tpu", "this machine has cpu"),
-        ("pretrained_path", "/nowhere", "wanted is a folder with models"),
+        ("pretrained_path", "/nowhere", "wanted is a folder"),
         ("sam2", "false", "no setting sam2; there are: models, preload"),
     ],
 )

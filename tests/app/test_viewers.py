@@ -22,9 +22,15 @@ def test_info_lists_the_three_models_as_both_viewers_read_them(server):
         assert model["labels"] == {LABEL: 1}
         assert model["dimension"] == 3
         assert model["description"]
-    assert info["models"]["click"]["config"] == {"start": ["auto", "initial", "label"]}
-    assert set(info["strategies"]) == {"first", "random"}
-    assert info["trainers"] == info["train_stats"] == {}
+    starts = ["auto", "initial", "label"]
+    assert info["models"]["initial"]["config"] == {"accept": False}  # booleans are check boxes
+    assert info["models"]["click"]["config"] == {"start": starts, "accept": False}
+    assert info["models"]["edit"]["config"] == {}
+    assert next(iter(info["strategies"])) == "random"  # the only one that OHIF asks for
+    assert {"first", "shuffle", "uncertainty", "diversity"} < set(info["strategies"])
+    assert list(info["trainers"]) == ["initial", "click"]
+    assert info["trainers"]["click"]["config"]["max_epochs"] > 0
+    assert info["train_stats"] == {"initial": {}, "click": {}}
     assert info["datastore"]["completed"] >= 1
 
 
@@ -250,7 +256,6 @@ def test_next_sample_never_offers_a_labeled_image(server, strategy):
     assert len(offered) == 1 if strategy == "first" else len(offered) > 1
 
 
-def test_update_model_without_trainers_is_harmless(server):
-    assert requests.post(f"{server.url}/train/", json={}, timeout=10).json() == {}
+def test_nothing_is_trained_before_it_is_asked_for(server):
     assert requests.get(f"{server.url}/train/", timeout=10).status_code == 404
     assert requests.delete(f"{server.url}/train/", timeout=10).status_code == 200

@@ -103,7 +103,7 @@ def prepared(name, rows):
     image[0] += 3 * label[0]
     nothing = torch.zeros(1, 1, 1, 1)
     region, truth = torch.from_numpy(image).half(), torch.from_numpy(label)
-    return Prepared(name, region, truth, (), nothing, nothing, True)
+    return Prepared(name, region, truth, (), nothing, nothing, True, np.eye(4))
 
 
 def test_the_reader_clicks_in_what_is_missed_and_in_what_is_spurious():

@@ -2,11 +2,11 @@
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny import DEFAULT, tiny, write_case
 from typer.testing import CliRunner
 
 from clickseg.cli import app
@@ -21,7 +21,6 @@ from clickseg.config import (
 )
 from clickseg.correction.local import LocalCorrection
 from clickseg.evaluation.methods import build_method, parse_method, train_minutes
-from clickseg.geometry import Grid
 from clickseg.modelfile import ModelError, read_manifest
 from clickseg.models import load_models
 from clickseg.study import labeled_cases, read_study
@@ -31,74 +30,10 @@ from clickseg.training.local import ball_loss, click_scores, region_study
 from clickseg.training.prepare import Prepared, prepare_cases
 from clickseg.training.split import read_split
 from clickseg.training.start import begin
-from clickseg.volume import ImageError, Volume, write_volume
+from clickseg.volume import ImageError
 
-DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
 RIVALS = DEFAULT.parent / "rivals"
-SHAPE = (61, 53, 19)
 TRAINING = ("fold0", "fold1", "locate", "segment", "correction")
-
-
-def small(network, filters):
-    arguments = network.arguments | {"filters": filters}
-    for key, count in (("kernel_size", 3), ("strides", 3), ("upsample_kernel_size", 2)):
-        arguments[key] = arguments[key][:count]
-    if "deep_supr_num" in arguments:
-        arguments["deep_supr_num"] = 1  # two of three levels have a head
-    return replace(network, arguments=arguments)
-
-
-def smaller(stage, fit):
-    return replace(stage, patch=(48, 48, 12), fit=fit, network=small(stage.network, [2, 4, 8]))
-
-
-def tiny():
-    """The default recipe with tiny networks, patches and few steps."""
-    config = load_config(DEFAULT)
-    fit = replace(config.initial.segment.fit, epochs=1, steps_per_epoch=2, bfloat16=False)
-    initial, correction = config.initial, config.correction
-    return replace(
-        config,
-        split=replace(config.split, validation=0.34),
-        initial=replace(
-            initial,
-            fold_epochs=1,
-            locate=replace(
-                initial.locate,
-                patch=(16, 16, 8),
-                fit=fit,
-                network=small(initial.locate.network, [2, 4, 8]),
-            ),
-            segment=replace(
-                initial.segment,
-                patch=(16, 16, 8),
-                fit=fit,
-                network=small(initial.segment.network, [2, 4, 8]),
-            ),
-        ),
-        correction=replace(
-            correction,
-            cut=(16, 16, 5),
-            fit=replace(fit, batch=2),
-            network=small(correction.network, [2, 4, 8]),
-        ),
-    )
-
-
-def write_case(folder, name, center, radius_mm, t2=True, label=True):
-    grid = Grid(SHAPE, np.diag([-0.5, -0.5, 1.5, 1.0]))
-    offsets = (np.indices(SHAPE).reshape(3, -1).T - center) * grid.spacing_mm
-    ball = (np.linalg.norm(offsets, axis=1) <= radius_mm).reshape(SHAPE)
-    rng = np.random.default_rng(len(name))
-    noise = rng.normal(100, 20, SHAPE)
-    for path, sign, wanted in ((folder, 1, True), (folder / "t2", -0.5, t2)):
-        if wanted:
-            image = np.clip(noise + sign * 100 * ball, 1, None).astype(np.float32)
-            write_volume(path / f"{name}.nii.gz", Volume(image, grid))
-    if label:
-        write_volume(
-            folder / "labels/final" / f"{name}.nii.gz", Volume(ball.astype(np.uint8), grid)
-        )
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +190,7 @@ class Truth(torch.nn.Module):
 def test_click_scores_rise_with_a_network_that_knows():
     label = torch.zeros(1, 32, 32, 12, dtype=torch.uint8)
     label[:, 10:22, 10:22, 4:8] = 1
-    case = Prepared("a", torch.cat([label, label]).half(), label, (), label, label, True)
+    case = Prepared("a", torch.cat([label, label]).half(), label, (), label, label, True, np.eye(4))
     config = tiny().correction
     start = torch.zeros_like(label)
     scores = click_scores(LocalCorrection(Truth(), config), [case], {"a": start}, config, clicks=2)

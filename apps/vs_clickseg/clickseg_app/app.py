@@ -17,15 +17,21 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.sessions import Sessions
 
 from clickseg import __version__
 from clickseg.clicks import Click
 from clickseg.engine import Engine
 from clickseg.geometry import Grid
-from clickseg.models import WEIGHTS, load_models
+from clickseg.learning.settings import load_update
+from clickseg.learning.store import ModelStore, published_in
+from clickseg.modelfile import ModelError
+from clickseg.models import WEIGHTS
 from clickseg.study import Study
 from clickseg.volume import Volume, write_volume
+from clickseg_app.accept import accept, id_to_accept
+from clickseg_app.background import BackgroundScores
 from clickseg_app.batch import BatchInfer
 from clickseg_app.datastore import NamedSessions, StudiesDatastore, check_tag, discarding
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, told
@@ -37,7 +43,8 @@ from clickseg_app.process import (
 )
 from clickseg_app.requests import LABEL, Folders, find_source, is_true
 from clickseg_app.settings import read_settings
-from clickseg_app.strategy import First, Random
+from clickseg_app.strategy import make_strategies
+from clickseg_app.train import UpdateTask
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +67,8 @@ class ClickSegApp(MONAILabelApp):
         folder = self.settings.pretrained_path or (
             WEIGHTS if self.settings.use_pretrained_model else Path(app_dir) / "model"
         )
-        self.weights = folder
+        self.store = ModelStore(published_in(Path(app_dir) / "model", folder), folder)
+        self._loaded_state = self.store.state()
         # The server puts uploads where temporary files go: a folder of our own tells them from
         # whatever else a request may name.
         self._uploads = tempfile.TemporaryDirectory(prefix="vs-clickseg-", dir=SYSTEM_TEMP)
@@ -73,6 +81,7 @@ class ClickSegApp(MONAILabelApp):
             Path(self._uploads.name),
             Path(self._named_sessions.store_path),
         )
+        self._scores = BackgroundScores(self.folders.studies, self._model_folders)
         # One number of threads for every thread of the server: sums depend on it, bit for bit.
         torch.set_num_threads(torch.get_num_threads())
         torch.backends.cudnn.benchmark = False
@@ -92,16 +101,32 @@ class ClickSegApp(MONAILabelApp):
             self.engine()
 
     def engine(self) -> Engine:
-        """Return the engine; the first call loads the models.
+        """Return the engine with the models that count; the first call loads them.
 
         Raises:
             ModelError: if the models cannot be loaded.
         """
         with self._engine_lock:
+            state = self.store.state()
             if self._engine is None:
-                models = load_models(self.weights, self.settings.device)
+                models = self.store.load(self.settings.device)
                 self._engine = Engine(models, self.settings.cache_mb << 20)
+            elif state != self._loaded_state:
+                self._take_new_models(self._engine)
+            self._loaded_state = state
             return self._engine
+
+    def _model_folders(self) -> tuple[Path, Path]:
+        """Return where the models that count are: the initial one, the correction one."""
+        return self.store.version("initial").folder, self.store.version("correction").folder
+
+    def _take_new_models(self, engine: Engine) -> None:
+        try:
+            engine.use(self.store.load(self.settings.device))
+        except ModelError:
+            logger.exception("the published models cannot be used; those at work stay")
+            return
+        logger.info("models that count now: %s", engine.models.hashes)
 
     def init_datastore(self) -> Datastore:
         """Open the studies folder, or what else MONAI Label knows at a URL."""
@@ -111,6 +136,7 @@ class ClickSegApp(MONAILabelApp):
             self.studies,
             auto_reload=server.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=server.MONAI_LABEL_DATASTORE_READ_ONLY,
+            label_names={LABEL: 1},
         )
 
     def init_infers(self) -> dict[str, InferTask]:
@@ -119,11 +145,24 @@ class ClickSegApp(MONAILabelApp):
         wanted = set(self.settings.models) - (set() if self.settings.scribbles else {"edit"})
         return {task.name: task for task in tasks if task.name in wanted}
 
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """List what can be trained, by the names of the models."""
+        if self.settings.skip_trainers:
+            return {}
+        parts = self.store, self.folders.studies, load_update(self.settings.update_path)
+        more = self.settings.device, self.settings.replay_path
+        named = {"initial": "initial", "click": "correction"}
+        return {
+            task: UpdateTask(model, *parts, *more)
+            for task, model in named.items()
+            if task in self.settings.models
+        }
+
     def init_strategies(self) -> dict[str, Strategy]:
         """List the ways to choose the next image."""
         if self.settings.skip_strategies:
             return {}
-        return {"first": First(), "random": Random()}
+        return make_strategies(self._scores.known)
 
     def init_batch_infer(self) -> BatchInfer:
         """Return what runs a model over many images."""
@@ -134,8 +173,13 @@ class ClickSegApp(MONAILabelApp):
         super().on_init_complete()
         if self.settings.preload:
             warm_up(self.engine(), self.folders.uploads)
+        self._scores.known()  # read now: 200 of them would cost the first Next Sample 0.1 s
         keep_blas_to_one_thread()
         keep_what_is_loaded()
+        # Last, so that the server is ready before anything competes with it.
+        is_unwanted = self.settings.skip_strategies or self.settings.skip_scoring
+        if not (is_unwanted or server.MONAI_LABEL_DATASTORE_READ_ONLY):
+            self._scores.start()
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Run a model; here the id of the image is known, and everything a request names checked.
@@ -148,12 +192,23 @@ class ClickSegApp(MONAILabelApp):
             store = datastore or self.datastore()
             source = find_source(request, store, self.folders)
             tag = check_tag(request.get("label_tag") or DefaultLabelTag.ORIGINAL)
+            image_id = id_to_accept(request, task.options, source)
             file, params = task({**request, "source": source})
+            if image_id is not None:
+                with discarding(file):
+                    where = accept(request, image_id, Path(file), store, self.folders)
+                params = {**params, **where}
             label = file
             if is_true(request.get("save_label")) and source.image_id is not None:
                 info = {"model": request["model"], "params": params}
                 label = store.save_label(source.image_id, file, tag, info)
             return {"label": label, "tag": tag, "file": file, "params": params}
+
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """Return what the viewer that saved a label is told: 3D Slicer shows it."""
+        super().on_save_label(image_id, label_id)
+        store = self.datastore()
+        return dict(store.last_saved) if isinstance(store, StudiesDatastore) else {}
 
     def infer_wsi(
         self, request: dict[str, Any], datastore: Datastore | None = None

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from clickseg.learning.settings import UPDATE
+
 TASKS = ("initial", "click", "edit")
 """The models a viewer can ask for, in the order in which they are listed."""
 
@@ -34,9 +36,11 @@ class Settings:
     use_pretrained_model: bool = True
     pretrained_path: Path | None = None
     scribbles: bool = True
-    skip_trainers: bool = True
+    skip_trainers: bool = False
+    replay_path: Path | None = None
+    update_path: Path = UPDATE
     skip_strategies: bool = False
-    skip_scoring: bool = True
+    skip_scoring: bool = False
     auto_update_scoring: bool = False
     server_mode: bool = False
 
@@ -88,7 +92,14 @@ def _megabytes(name: str, value: str) -> int:
 def _folder(name: str, value: str) -> Path:
     path = Path(value)
     if not path.is_dir():
-        raise SettingsError(f"{name} is {value!r}; wanted is a folder with models, and it is none")
+        raise SettingsError(f"{name} is {value!r}; wanted is a folder, and it is none")
+    return path
+
+
+def _file(name: str, value: str) -> Path:
+    path = Path(value)
+    if not path.is_file():
+        raise SettingsError(f"{name} is {value!r}; wanted is a file, and it is none")
     return path
 
 
@@ -97,5 +108,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "device": _device,
     "cache_mb": _megabytes,
     "pretrained_path": _folder,
+    "replay_path": _folder,
+    "update_path": _file,
     **{field.name: _boolean for field in fields(Settings) if field.type == "bool"},
 }

@@ -16,6 +16,7 @@ import torch
 import typer
 
 from clickseg.atomic import write_text
+from clickseg.commands.seeds import read_seeds
 from clickseg.config import Config, ConfigError, as_values
 from clickseg.evaluation.run import fingerprints
 from clickseg.study import Case, labeled_cases
@@ -45,7 +46,7 @@ def table(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if threads:
         torch.set_num_threads(threads)
-    plan, numbers = load_table(file), _numbers(seeds)
+    plan, numbers = load_table(file), read_seeds(seeds)
     cases, tested = labeled_cases(studies), labeled_cases(test, test_labels)
     check_apart(recipe_of(plan, plan.rows[0], file, 0), cases, tested)
     check_readable(tested)
@@ -116,13 +117,3 @@ def _name(plan: Table, config: Config, sides: Sides) -> str:
     files = [fingerprints(case) for case in cases]
     told = json.dumps([plan.measure, as_values(config), len(sides.training), files]).encode()
     return f"seed{config.seed}-{hashlib.sha256(told).hexdigest()[:12]}"
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise typer.BadParameter(f"--seeds is like 1,2,3, each once, got {text!r}")
-    return numbers

@@ -11,6 +11,10 @@ import torch
 import typer
 
 from clickseg.config import RivalConfig, load_config, load_recipe
+from clickseg.learning.settings import UPDATE, load_update
+from clickseg.learning.store import ModelStore
+from clickseg.learning.update import update_model
+from clickseg.models import WEIGHTS
 from clickseg.study import labeled_cases
 from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
@@ -22,28 +26,64 @@ class Part(StrEnum):
 
     INITIAL = "initial"
     CORRECTION = "correction"
+    CLICK = "click"
     RIVAL = "rival"
+
+
+UPDATED = {Part.INITIAL: "initial", Part.CLICK: "correction"}
+"""What an update trains, by the names that a server's models have."""
 
 
 def train(
     part: Annotated[
         Part,
-        typer.Argument(help="The initial outline, its correction, or a method to compare with."),
+        typer.Argument(
+            help="The initial outline, its correction, or a method to compare with. With --store: "
+            "initial or click, as a server's models are called."
+        ),
     ],
     studies: Annotated[Path, typer.Option(help="Folder of studies with labels/final.")],
-    config: Annotated[Path, typer.Option(help="A recipe in configs/; of a rival, in its rivals/.")],
-    out: Annotated[Path, typer.Option(help="Run folder; a run that stopped goes on from there.")],
+    config: Annotated[
+        Path | None, typer.Option(help="A recipe in configs/; of a rival, in its rivals/.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; a run that stopped goes on from there.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     source: Annotated[
         str, typer.Option(help="What the studies are, in words, for the manifest.")
     ] = "",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Update the published models there, as a server does, by --studies."),
+    ] = None,
+    base: Annotated[Path, typer.Option(help="The models that an update begins with.")] = WEIGHTS,
+    replay: Annotated[
+        Path | None, typer.Option(help="Labeled studies like those of the base, for an update.")
+    ] = None,
+    update: Annotated[Path, typer.Option(help="Settings of an update.")] = UPDATE,
 ) -> None:
-    """Train a part of a recipe and write its model."""
+    """Train a part of a recipe and write its model, or update a published model."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if threads:
         torch.set_num_threads(threads)
+    if store is not None:
+        if part not in UPDATED or config is not None or out is not None or labels is not None:
+            wanted = " or ".join(UPDATED)
+            raise typer.BadParameter(
+                f"--store updates {wanted} by the labels of --studies; --config, --out and "
+                "--labels are for a training from scratch"
+            )
+        models, settings = ModelStore(store, base), load_update(update)
+        outcome = update_model(UPDATED[part], studies, models, settings, device, replay)
+        is_new = "published" if outcome.is_published else "not published"
+        typer.echo(f"{is_new}: {outcome.reason}; {outcome.version} counts")
+        return
+    if part is Part.CLICK or config is None or out is None:
+        raise typer.BadParameter("a training from scratch wants --config and --out, and a part "
+                                 "other than click; an update wants --store")  # fmt: skip
     cases = labeled_cases(studies, labels)
     if part is Part.RIVAL:
         train_rival(cases, load_recipe(config, RivalConfig), out, device, source)

@@ -3,56 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from clickseg.clicks import Click
 from clickseg.config import LocalConfig
-from clickseg.correction.fusion import PLATEAU, Pass, fuse
+from clickseg.correction.fusion import PLATEAU, fuse
 from clickseg.correction.local import LocalCorrection, make_pass, network_input, visible
 from clickseg.cuts import Box
 from clickseg.geometry import Grid
 from clickseg.guidance import draw_clicks
 from clickseg.metrics import HARM, dice
-from clickseg.mistakes import mistaken
-from clickseg.reader import Robot, next_click
+from clickseg.reader import next_click
 from clickseg.study import Study
-from clickseg.training.augment import augment, augmentation, drop_sequences
+from clickseg.training.augment import augmentation
+from clickseg.training.items import Item, Recorded, Voxel, draw_item
 from clickseg.training.loop import Run, fit
 from clickseg.training.prepare import Prepared
-
-ROBOTS: tuple[Robot, ...] = ("center", "center", "jitter", "border")
-"""The simulated reader of an item is drawn from these."""
-
-NEEDLESS = 0.08
-"""Share of items whose first click is on a place that is right already: nothing should change."""
-
-TURNING_ROOM = 24, 24, 4
-"""How much more than the patch is cut out, so that it can be turned, in voxels."""
-
-Voxel = tuple[int, int, int]
-
-
-@dataclass
-class Item:
-    """One training patch as the loop goes on: its clicks so far, and the mask they made."""
-
-    image: Tensor
-    start: NDArray[np.uint8]
-    label: NDArray[np.uint8]
-    current: NDArray[np.uint8]
-    robot: Robot
-    rounds: int
-    clicks: list[tuple[Voxel, bool]] = field(default_factory=list)
-    passes: list[Pass] = field(default_factory=list)
-    needless: bool = False
 
 
 def train_local(
@@ -62,14 +34,29 @@ def train_local(
     real: Mapping[str, Tensor],
     config: LocalConfig,
     run: Run,
+    recorded: Recorded | None = None,
 ) -> None:
-    """Train a correction network in place."""
+    """Train a correction network in place.
+
+    Args:
+        network: what to train.
+        training: cases; those without a tumor are left out.
+        validation: cases that only watch.
+        real: start masks ``(1, I, J, K)`` in the regions of cases, by case.
+        config: the recipe.
+        run: where to.
+        recorded: clicks of readers, to begin with.
+    """
     patch = _patch_size(config)
     transform = augmentation(patch, (6, 6, 2), (14, 14, 5))
     tumors = [case for case in training if case.has_tumor]
+    made = Recorded() if recorded is None else recorded
 
     def draw(rng: np.random.Generator) -> list[Item]:
-        return [_item(tumors, real, config, transform, patch, rng) for _ in range(config.fit.batch)]
+        return [
+            draw_item(tumors, real, made, config, transform, patch, rng)
+            for _ in range(config.fit.batch)
+        ]
 
     def loss_of(net: nn.Module, items: list[Item]) -> Tensor:
         rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
@@ -140,50 +127,6 @@ def _patch_size(config: LocalConfig) -> Voxel:
     return i, j, k
 
 
-def _item(
-    cases: Sequence[Prepared],
-    real: Mapping[str, Tensor],
-    config: LocalConfig,
-    transform: Compose,
-    patch: Voxel,
-    rng: np.random.Generator,
-) -> Item:
-    case = cases[rng.integers(len(cases))]
-    label = case.region_label[0].numpy()
-    if case.case_id in real and rng.random() < config.real:
-        start = real[case.case_id][0].numpy()
-    else:
-        start = np.asarray(mistaken(label, config.spacing_mm, rng)).astype(np.uint8)
-    wrong = np.argwhere(label != start)
-    center = wrong[rng.integers(len(wrong))] if len(wrong) else np.argwhere(label).mean(0)
-    size = tuple(a + b for a, b in zip(patch, TURNING_ROOM, strict=True))
-    box = Box(tuple(np.rint(center).tolist()), (1.0, 1.0, 1.0), size)  # type: ignore[arg-type]
-    masks = torch.from_numpy(np.stack([label, start]))
-    image, both = augment(transform, box.take(case.region), box.take(masks), rng)
-    both = (both > 0.5).byte()
-    robot = ROBOTS[rng.integers(len(ROBOTS))]
-    rounds = int(rng.integers(1, config.clicks + 1))
-    item = Item(
-        drop_sequences(image, config.drop, rng), both[1].numpy(),
-        both[0].numpy(), both[1].numpy().copy(), robot, rounds,
-    )  # fmt: skip
-    if rng.random() < NEEDLESS:
-        _click_needlessly(item, rng)
-    return item
-
-
-def _click_needlessly(item: Item, rng: np.random.Generator) -> None:
-    """Add a click where the start mask is right already."""
-    middle = tuple(slice(n // 4, n - n // 4) for n in item.label.shape)
-    kind = bool(rng.random() < 0.5)
-    right = (item.label == item.current) & (item.label == kind)
-    places = np.argwhere(right[middle])
-    if len(places):
-        i, j, k = (places[rng.integers(len(places))] + [part.start for part in middle]).tolist()
-        item.clicks.append(((i, j, k), kind))
-        item.needless = True
-
-
 def _turn(
     net: nn.Module, items: list[Item], config: LocalConfig, run: Run, rng: np.random.Generator
 ) -> Tensor | None:
@@ -223,8 +166,8 @@ def _turn(
 
 def _click(item: Item, config: LocalConfig, rng: np.random.Generator) -> NDArray[np.int64]:
     """Add the reader's next click; return the clicks that its pass sees, none without a click."""
-    if item.needless:
-        item.needless = False
+    if item.is_given:
+        item.is_given = False
     else:
         clicked = [voxel for voxel, _ in item.clicks]
         found = next_click(item.label, item.current, config.spacing_mm, clicked, item.robot, rng)
@@ -233,7 +176,7 @@ def _click(item: Item, config: LocalConfig, rng: np.random.Generator) -> NDArray
         item.clicks.append(found)
     kind = item.clicks[-1][1]
     made = np.array([voxel for voxel, other in item.clicks if other == kind])
-    return visible(made, config.spacing_mm, config.visible_mm)
+    return made[visible(made, config.spacing_mm, config.visible_mm)[-1]]
 
 
 def ball_loss(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:

@@ -30,11 +30,26 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """An epoch that is over: the ``number``-th of ``epochs`` of the network ``name``.
+
+    ``validation``: lower is better; the mean loss where there is nothing to validate on.
+    """
+
+    name: str
+    number: int
+    epochs: int
+    loss: float
+    validation: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Run:
     """Where a training happens and what it is called.
 
     ``seconds``: how long each network was trained, by name, before a run was resumed included.
-    Runs made of a run by ``replace`` share it.
+    Runs made of a run by ``replace`` share it. ``watch`` is told of each epoch once it is saved.
     """
 
     folder: Path
@@ -42,6 +57,7 @@ class Run:
     seed: int
     device: str = "cpu"
     seconds: dict[str, float] = field(default_factory=dict)
+    watch: Callable[[Epoch], None] | None = None
 
 
 def fit(
@@ -119,6 +135,9 @@ def fit(
             *(run.name, engine.state.epoch, config.epochs, loss, value, seconds),
         )
         _save(checkpoint, parts, engine.state.epoch, seconds)
+        if run.watch is not None:
+            epoch = engine.state.epoch
+            run.watch(Epoch(run.name, epoch, config.epochs, loss, value, seconds))
 
     ProgressBar(desc=run.name, persist=True).attach(
         trainer, output_transform=lambda loss: {"loss": loss}

@@ -36,6 +36,7 @@ class Prepared:
     ``region`` surrounds the tumor at the fine spacing; ``empty`` are somewhat smaller regions
     without tumor (the mirrored place, a bright vessel); ``coarse`` is the whole volume.
     ``has_tumor`` is False for a tumor-free study: then ``region`` is one more empty place.
+    ``affine`` brings voxels of the region to RAS mm.
     """
 
     case_id: str
@@ -45,6 +46,7 @@ class Prepared:
     coarse: Tensor
     coarse_label: Tensor
     has_tumor: bool
+    affine: NDArray[np.float64]
 
     def middle(self, patch: Size3) -> Box:
         """Return a patch in the middle of the region, as in use around what was located."""
@@ -101,6 +103,7 @@ def _prepare(case: Case, fine_mm: Spacing, size: Size3, coarse_mm: Spacing, seed
         shrink(image, spacing_mm.tolist(), coarse_mm).half(),
         (shrink(mask, spacing_mm.tolist(), coarse_mm) > 0.3).byte(),
         has_tumor,
+        Box.around(np.rint(center), spacing_mm, fine_mm, size).affine(study.grid.canonical.affine),
     )
 
 

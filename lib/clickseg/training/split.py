@@ -40,7 +40,7 @@ def split_cases(case_ids: Sequence[str], config: SplitConfig, seed: int) -> Spli
     studies of a known patient never move it. One patient alone is for training.
     """
     patients = sorted({patient_of(name, config.patient) for name in case_ids})
-    ranked = sorted(patients, key=lambda name: _rank(name, seed))
+    ranked = sorted(patients, key=lambda name: rank_of(name, seed))
     count = min(round(config.validation * len(ranked)), len(ranked) - 1)
     held = set(ranked[: max(count, 0)])
     sides: tuple[list[str], list[str]] = ([], [])
@@ -52,7 +52,7 @@ def split_cases(case_ids: Sequence[str], config: SplitConfig, seed: int) -> Spli
 def folds_of(case_ids: Sequence[str], count: int, config: SplitConfig, seed: int) -> list[Split]:
     """Divide cases into ``count`` folds by patient; each split validates on one of them."""
     patients = sorted({patient_of(name, config.patient) for name in case_ids})
-    ranked = sorted(patients, key=lambda name: _rank(name, seed))
+    ranked = sorted(patients, key=lambda name: rank_of(name, seed))
     fold = {name: index % count for index, name in enumerate(ranked)}
     numbers = {name: fold[patient_of(name, config.patient)] for name in sorted(case_ids)}
     return [
@@ -86,5 +86,6 @@ def read_split(path: Path) -> Split:
     return split
 
 
-def _rank(name: str, seed: int) -> str:
+def rank_of(name: str, seed: int = 0) -> str:
+    """Return what patients are ordered by: their hashed names, so that more of them move none."""
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

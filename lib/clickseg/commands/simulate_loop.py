@@ -1,0 +1,116 @@
+"""``clickseg simulate-loop``: is the loop worth it, and which strategy is best?"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+from pydantic import TypeAdapter
+
+from clickseg.atomic import replacing, write_text
+from clickseg.choosing.order import ORDERS
+from clickseg.commands.seeds import read_seeds
+from clickseg.config import ConfigError, SplitConfig, config_from
+from clickseg.learning.settings import UPDATE, UpdateConfig, load_update
+from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
+from clickseg.machine import describe_machine
+from clickseg.modelfile import read_manifest
+from clickseg.models import WEIGHTS
+from clickseg.study import labeled_cases
+from clickseg.training.split import split_cases
+from clickseg.training.start import select
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HELD_SEED = 0
+"""Decides who is held out of the loop: the same patients for every strategy and seed."""
+
+
+def simulate_loop(
+    studies: Annotated[Path, typer.Option(help="Folder of studies with labels/final.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; a run that stopped goes on.")],
+    strategy: Annotated[str, typer.Option(help="Strategies with commas, or all.")] = "random",
+    rounds: Annotated[int, typer.Option(help="How often the models are updated.", min=1)] = 4,
+    per_round: Annotated[int, typer.Option(help="Studies that are read in a round.", min=1)] = 5,
+    seeds: Annotated[str, typer.Option(help="One run each, with commas between.")] = "1,2,3",
+    held: Annotated[float, typer.Option(help="Share of patients that is only measured.")] = 0.25,
+    clicks: Annotated[int, typer.Option(help="Clicks of the reader a study, at most.")] = 10,
+    good: Annotated[float, typer.Option(help="Dice at which the reader accepts.")] = 0.95,
+    base: Annotated[Path, typer.Option(help="The models that the loop begins with.")] = WEIGHTS,
+    update: Annotated[Path, typer.Option(help="Settings of an update.")] = UPDATE,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
+) -> None:
+    """Run the whole loop with a simulated reader; write loop.json and loop.png."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if threads:
+        torch.set_num_threads(threads)
+    names = list(ORDERS) if strategy == "all" else strategy.split(",")
+    unknown = [name for name in names if name not in ORDERS]
+    if unknown:
+        raise ConfigError(f"no strategy {', '.join(unknown)}; there are: {', '.join(ORDERS)}")
+    settings, numbers = load_update(update), read_seeds(seeds)
+    cases = labeled_cases(studies)
+    pattern = config_from(read_manifest(base, "initial").recipe).split.patient
+    ids = [case.case_id for case in cases]
+    split = split_cases(ids, SplitConfig(patient=pattern, validation=held), HELD_SEED)
+    if not split.validation:
+        raise ConfigError(f"--held {held} of {len(ids)} studies leaves none to measure on")
+    told = {
+        "command": shlex.join(["clickseg", *sys.argv[1:]]),
+        "update": TypeAdapter(UpdateConfig).dump_python(settings, mode="json"),
+        "studies": {"to choose from": len(split.training), "held out": len(split.validation)},
+        "base": [read_manifest(base, name).short_hash for name in ("initial", "correction")],
+        "machine": describe_machine(),
+    }
+    runs: dict[str, dict[int, list[Step]]] = {name: {} for name in names}
+    # Seed by seed, so that a stop leaves all strategies with fewer seeds.
+    for seed in numbers:
+        for name in names:
+            loop = Loop(
+                cases=select(cases, split.training),
+                held=select(cases, split.validation),
+                strategy=name,
+                seed=seed,
+                folder=out / f"{name}-{seed}",
+                base=base,
+                update=settings,
+                reader=Reader(clicks, good),
+                device=device,
+            )
+            runs[name][seed] = loop.run(rounds, per_round)
+            _write(out, told | summarize_loops({key: one for key, one in runs.items() if one}))
+
+
+def _write(out: Path, result: dict[str, Any]) -> None:
+    write_text(out / "loop.json", json.dumps(result, indent=1) + "\n")
+    with replacing(out / "loop.png", ".png") as part:
+        plot_loops(result).savefig(part)
+
+
+def plot_loops(result: dict[str, Any]) -> Figure:
+    """Draw the Dice of held-out studies against studies labeled and clicks spent."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((9.6, 4.2), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for number, (name, one) in enumerate(result["strategies"].items()):
+        for ax, key in ((left, "labelled"), (right, "clicks")):
+            style = {"color": f"C{number}", "markersize": 4}
+            ax.plot(one[key], one["holdout_dice"], "o-", label=name, **style)
+            ax.plot(one[key], one["after_clicks"], "s--", alpha=0.6, **style)
+    left.set_xlabel("studies labeled")
+    right.set_xlabel("clicks spent")
+    left.set_ylabel("mean Dice of studies held out")
+    left.set_title("solid: initial outline; dashed: after three clicks", fontsize=9)
+    left.legend(loc="lower right", fontsize=8)
+    for ax in (left, right):
+        ax.grid(alpha=0.3)
+    return figure

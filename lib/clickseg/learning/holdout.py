@@ -1,0 +1,71 @@
+"""Which patients are held out of all training: decided once for each, and kept.
+
+A new model is compared with the old one on them, so no study of theirs may ever train. New
+patients are added as readers accept their first label; what was decided stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from clickseg.atomic import write_text
+from clickseg.training.split import Split, patient_of, rank_of
+
+TRAINING, HELD = "training", "holdout"
+
+
+class HoldOutError(ValueError):
+    """The file of the hold-out is damaged; it is not made anew, for that would mix its sides."""
+
+
+def grow_holdout(path: Path, case_ids: Sequence[str], pattern: str, share: float) -> Split:
+    """Assign patients that are new, and divide cases; ``validation`` are those held out.
+
+    Which of several new patients are held out depends on their names alone.
+
+    Args:
+        path: the file; made if it is missing.
+        case_ids: of all accepted labels.
+        pattern: finds the patient in an id (see ``patient_of``).
+        share: of patients to hold out; the number is rounded, and one alone trains.
+
+    Raises:
+        HoldOutError: if the file is damaged.
+    """
+    sides = read_holdout(path)
+    patients = {name: patient_of(name, pattern) for name in case_ids}
+    new = sorted({*patients.values()} - {*sides}, key=rank_of)
+    wanted = min(round(share * (len(sides) + len(new))), len(sides) + len(new) - 1)
+    missing = max(0, wanted - sum(side == HELD for side in sides.values()))
+    sides |= {name: HELD if index < missing else TRAINING for index, name in enumerate(new)}
+    if new:
+        write_text(path, json.dumps({"patients": sides}, indent=1, sort_keys=True) + "\n")
+    return Split(
+        tuple(_on(TRAINING, sides, patients, case_ids)), tuple(_on(HELD, sides, patients, case_ids))
+    )
+
+
+def read_holdout(path: Path) -> dict[str, str]:
+    """Return the side of each patient, nothing where there is no file yet.
+
+    Raises:
+        HoldOutError: if the file is damaged.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        sides = dict(values["patients"])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise HoldOutError(f"{path} does not say who is held out: {error!r}") from error
+    if not set(sides.values()) <= {TRAINING, HELD}:
+        raise HoldOutError(f"{path} must say {TRAINING} or {HELD} of each patient, it is {sides}")
+    return sides
+
+
+def _on(
+    side: str, sides: dict[str, str], patients: dict[str, str], case_ids: Sequence[str]
+) -> Iterable[str]:
+    return (name for name in sorted(case_ids) if sides[patients[name]] == side)

@@ -1,0 +1,37 @@
+"""How models are updated: ``update.yaml`` beside this file, into a frozen dataclass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from clickseg.config import Count, FitConfig, Share, load_recipe
+
+UPDATE = Path(__file__).with_name("update.yaml")
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class UpdateConfig:
+    """How accepted labels train the models. The file says what each value means."""
+
+    holdout: Share
+    smallest: Annotated[int, Field(ge=2)]
+    replay: Annotated[int, Field(ge=0)]
+    accepted: Annotated[float, Field(gt=0, lt=1)]
+    clicks: Count
+    recorded: Share
+    locate: FitConfig
+    segment: FitConfig
+    correction: FitConfig
+
+
+def load_update(path: Path = UPDATE) -> UpdateConfig:
+    """Read the settings.
+
+    Raises:
+        ConfigError: if the file is missing or no YAML, or a key is unknown, missing or wrong.
+    """
+    return load_recipe(path, UpdateConfig)

@@ -1,0 +1,216 @@
+"""The whole loop without a reader: choose studies, mend them by clicks, accept, learn, choose.
+
+What a server does over weeks, by the same functions: the strategy puts the waiting studies in
+order, a simulated reader clicks until the outline is good, the mended outline (not the reference)
+is accepted with its clicks, and both models are updated. After each round the models that count
+are measured on studies that the loop never sees.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clickseg.accepted import keep, read_accepted
+from clickseg.atomic import write_text
+from clickseg.choosing.order import ORDERS, Pool
+from clickseg.choosing.scores import score_study
+from clickseg.clicks import Click, Clicks
+from clickseg.learning.gate import score_correction, score_initial
+from clickseg.learning.settings import UpdateConfig
+from clickseg.learning.store import NAMES, ModelStore
+from clickseg.learning.update import UpdateError, update_model
+from clickseg.metrics import dice
+from clickseg.models import Models
+from clickseg.reader import next_click
+from clickseg.record import Answered, Journals
+from clickseg.study import T2_FOLDER, Case, find_case, read_case_label, read_study
+from clickseg.volume import Volume, write_volume
+
+logger = logging.getLogger(__name__)
+
+UNSCORED = ("first", "shuffle")
+"""Strategies that ask no model."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A simulated reader: clicks until the Dice is ``good``, at most ``clicks`` times a study."""
+
+    clicks: int
+    good: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the loop stands: after ``labelled`` studies and ``clicks`` clicks in all.
+
+    ``holdout_dice``: mean Dice of the initial outlines of the studies held out, ``after_clicks``
+    with three clicks. ``gate``: what became of each model, the reason where it was not published.
+    """
+
+    labelled: int
+    clicks: int
+    holdout_dice: float
+    after_clicks: float
+    gate: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One run of the loop, in a folder of its own. A run that stopped goes on after its last step.
+
+    Args:
+        cases: labeled studies that may be chosen.
+        held: labeled studies that are only measured.
+        strategy: a name of ``ORDERS``.
+        seed: of what is drawn.
+        folder: studies as a server has them, published models, and the steps.
+    """
+
+    cases: Sequence[Case]
+    held: Sequence[Case]
+    strategy: str
+    seed: int
+    folder: Path
+    base: Path
+    update: UpdateConfig
+    reader: Reader
+    device: str = "cpu"
+
+    def run(self, rounds: int, per_round: int) -> list[Step]:
+        """Go through the rounds; return where the loop stood before them and after each."""
+        steps = self._steps()
+        store = ModelStore(self.folder / "models", self.base)
+        if not steps:
+            self._lay_out()
+            self._keep(steps, self._measure(store.load(self.device), 0, 0, {}))
+        for number in range(len(steps), rounds + 1):
+            models = store.load(self.device)
+            clicks = steps[-1].clicks
+            names = self._choose(models, number * per_round)
+            if not names:
+                logger.info("no study is left to choose")
+                break
+            for name in names:
+                clicks += self._read(models, name)
+            gate = self._learn(store)
+            labeled = steps[-1].labelled + len(names)
+            self._keep(steps, self._measure(store.load(self.device), labeled, clicks, gate))
+        return steps
+
+    @property
+    def _studies(self) -> Path:
+        return self.folder / "studies"
+
+    def _lay_out(self) -> None:
+        (self._studies / T2_FOLDER).mkdir(parents=True, exist_ok=True)
+        for case in self.cases:
+            for path, folder in ((case.t1ce, self._studies), (case.t2, self._studies / T2_FOLDER)):
+                if path is not None and not (folder / path.name).exists():
+                    (folder / path.name).symlink_to(path.resolve())
+
+    def _labeled(self) -> list[str]:
+        return [case.case_id for case in self.cases if self._own(case).label is not None]
+
+    def _own(self, case: Case) -> Case:
+        return find_case(self._studies / case.t1ce.name)
+
+    def _choose(self, models: Models, wanted: int) -> list[str]:
+        """Return which studies are read so that ``wanted`` are labeled in all."""
+        labeled = self._labeled()
+        waiting = [case.case_id for case in self.cases if case.case_id not in labeled]
+        scores = {}
+        if self.strategy not in UNSCORED:
+            for case in self.cases:
+                scores[case.case_id] = score_study(models, read_study(case.t1ce, case.t2))
+        order = ORDERS[self.strategy](Pool(waiting, labeled, scores, self.seed))
+        return [name for name, _ in zip(order, range(wanted - len(labeled)), strict=False)]
+
+    def _read(self, models: Models, name: str) -> int:
+        """Let the reader mend and accept a study; return the number of clicks."""
+        case = next(case for case in self.cases if case.case_id == name)
+        study = read_study(case.t1ce, case.t2)
+        label, grid = read_case_label(case, study.grid), study.grid.canonical
+        start = mask = models.initial(study).mask
+        journals = Journals(self._studies)
+        clicks: Clicks = ()
+        while len(clicks) < self.reader.clicks and dice(mask, label) < self.reader.good:
+            seen = [click.voxel(grid) for click in clicks]
+            found = next_click(label, mask, grid.spacing_mm.tolist(), seen)
+            if found is None:
+                break
+            clicks = (*clicks, Click.at(found[0], found[1], grid))
+            mask = models.correction(study, start, clicks).mask
+            changed = int(np.count_nonzero(mask != start))
+            journals.note(name, Answered("click", "initial", clicks, models.hashes, changed))
+        self._accept(name, Volume(study.grid.to_stored(mask), study.grid))
+        return len(clicks)
+
+    def _accept(self, name: str, volume: Volume) -> None:
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            path = write_volume(Path(folder) / f"{name}.nii.gz", volume)
+            image = next(case.t1ce for case in self.cases if case.case_id == name)
+            keep(self._studies, name, read_accepted(path, image))
+
+    def _learn(self, store: ModelStore) -> dict[str, str]:
+        gate = {}
+        for name in NAMES:
+            try:
+                outcome = update_model(name, self._studies, store, self.update, self.device)
+            except UpdateError as error:
+                gate[name] = str(error)
+            else:
+                gate[name] = "published" if outcome.is_published else outcome.reason
+        return gate
+
+    def _measure(self, models: Models, labelled: int, clicks: int, gate: dict[str, str]) -> Step:
+        initial = score_initial(models.initial, self.held)
+        corrected = score_correction(models.correction, models.initial, self.held, 3)
+        before, after = (round(_mean(list(one.values())), 4) for one in (initial, corrected))
+        return Step(labelled, clicks, before, after, gate)
+
+    def _steps(self) -> list[Step]:
+        path = self.folder / "steps.json"
+        if not path.is_file():
+            return []
+        return [Step(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+
+    def _keep(self, steps: list[Step], step: Step) -> None:
+        steps.append(step)
+        text = json.dumps([asdict(one) for one in steps], indent=1) + "\n"
+        write_text(self.folder / "steps.json", text)
+        logger.info(
+            "%s, seed %d: %d studies, %d clicks, held-out Dice %.4f, %.4f with three clicks",
+            *(self.strategy, self.seed, step.labelled, step.clicks),
+            *(step.holdout_dice, step.after_clicks),
+        )
+
+
+def summarize_loops(runs: dict[str, dict[int, list[Step]]]) -> dict[str, Any]:
+    """Return the means over seeds of each strategy, step by step, and the single runs.
+
+    A step counts as far as all seeds came.
+    """
+    strategies = {}
+    for name, by_seed in runs.items():
+        rows = list(zip(*by_seed.values(), strict=False))
+        means = {
+            key: [round(_mean([getattr(step, key) for step in row]), 4) for row in rows]
+            for key in ("labelled", "clicks", "holdout_dice", "after_clicks")
+        }
+        seeds = {str(seed): [asdict(step) for step in steps] for seed, steps in by_seed.items()}
+        strategies[name] = means | {"seeds": seeds}
+    return {"strategies": strategies}
+
+
+def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
+    return float(np.mean(values))

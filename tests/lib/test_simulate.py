@@ -1,0 +1,153 @@
+"""The whole loop in miniature, and the gate against a model that learned nonsense."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_learning import short
+from tiny import tiny, write_case
+from typer.testing import CliRunner
+
+from clickseg.cli import app
+from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
+from clickseg.record import read_record
+from clickseg.study import labeled_cases
+from clickseg.training.correction import train_correction
+from clickseg.training.initial import train_initial
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    for number in range(1, 8):
+        write_case(folder, f"VS-{number}", (20 + 3 * number, 26, 9), 3 + number % 3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(studies, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    cases = labeled_cases(studies)
+    train_initial(cases, tiny(), folder, "cpu")
+    train_correction(cases, tiny(), folder, "cpu")
+    return folder
+
+
+def loop(studies, base, folder, strategy="shuffle"):
+    cases = labeled_cases(studies)
+    return Loop(cases[:5], cases[5:], strategy, 1, folder, base, short(), Reader(2, 0.99))
+
+
+def test_the_loop_labels_learns_and_goes_on(studies, base, tmp_path):
+    whole = loop(studies, base, tmp_path / "whole").run(2, 2)
+    assert [step.labelled for step in whole] == [0, 2, 4]
+    assert whole[0].clicks == 0
+    assert 0 < whole[1].clicks <= 4
+    assert "at least 3 patients" in whole[1].gate["initial"]  # two labels are too few
+    assert whole[2].gate.keys() == {"initial", "correction"}
+    labels = tmp_path / "whole/studies/labels/final"
+    names = sorted(path.name.split(".")[0] for path in labels.glob("*.nii.gz"))
+    assert len(names) == 4
+    assert (
+        sum(len(read_record(labels / f"{name}.clicks.json")) for name in names) == whole[2].clicks
+    )
+    # Stopped after the first round, and gone on with.
+    loop(studies, base, tmp_path / "parts").run(1, 2)
+    assert loop(studies, base, tmp_path / "parts").run(2, 2) == whole
+
+
+def test_a_strategy_that_asks_the_models(studies, base, tmp_path):
+    steps = loop(studies, base, tmp_path, "random").run(1, 3)
+    assert [step.labelled for step in steps] == [0, 3]
+
+
+def test_the_loop_ends_where_no_study_is_left(studies, base, tmp_path):
+    assert [step.labelled for step in loop(studies, base, tmp_path).run(3, 4)] == [0, 4, 5]
+
+
+def test_means_are_over_seeds_step_by_step():
+    one = [Step(0, 0, 0.5, 0.6, {}), Step(2, 5, 0.7, 0.8, {})]
+    two = [Step(0, 0, 0.5, 0.6, {}), Step(2, 8, 0.6, 0.9, {}), Step(4, 9, 1.0, 1.0, {})]
+    summary = summarize_loops({"first": {1: one, 2: two}})["strategies"]["first"]
+    assert summary["labelled"] == [0, 2]
+    assert summary["clicks"] == [0, 6.5]
+    assert summary["holdout_dice"] == [0.5, 0.65]
+    assert summary["after_clicks"] == [0.6, 0.85]
+    assert summary["seeds"]["2"][2]["labelled"] == 4
+
+
+def test_the_command_writes_numbers_and_a_plot(studies, base, tmp_path):
+    update = tmp_path / "update.yaml"
+    fit = "{epochs: 1, steps_per_epoch: 1, batch: 1, optimizer: adamw, rate: 0.001, "
+    fit += "schedule: poly, bfloat16: false, average: 0}"
+    update.write_text(
+        "holdout: 0.2\nsmallest: 2\nreplay: 0\naccepted: 0.5\nclicks: 1\nrecorded: 0.5\n"
+        + "".join(f"{name}: {fit}\n" for name in ("locate", "segment", "correction"))
+    )
+    words = ["simulate-loop", "--studies", str(studies), "--out", str(tmp_path / "out")]
+    words += ["--strategy", "first,shuffle", "--rounds", "1", "--per-round", "2", "--seeds", "3"]
+    words += ["--base", str(base), "--update", str(update), "--clicks", "1"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    values = json.loads((tmp_path / "out/loop.json").read_text())
+    assert list(values["strategies"]) == ["first", "shuffle"]
+    assert values["strategies"]["first"]["labelled"] == [0, 2]
+    assert values["studies"] == {"to choose from": 5, "held out": 2}
+    assert (tmp_path / "out/loop.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--strategy", "best"], "no strategy best"), (["--held", "0"], "leaves none"),
+     (["--seeds", "one"], "numbers with commas")],
+)  # fmt: skip
+def test_what_makes_no_sense_is_told(studies, base, tmp_path, words, said):
+    given = ["simulate-loop", "--studies", str(studies), "--out", str(tmp_path), *words]
+    result = CliRunner().invoke(app, [*given, "--base", str(base)])
+    assert said in str(result.exception)
+
+
+def test_the_gate_rejects_what_was_trained_on_shuffled_labels(tmp_path_factory):
+    """A model that works, then a round on labels of other studies: it must not be published."""
+    from clickseg.learning.store import BASE, ModelStore
+    from clickseg.learning.update import update_model
+
+    folder = tmp_path_factory.mktemp("shuffled")
+    places = [(16, 14, 5), (44, 38, 13), (16, 38, 13), (44, 14, 5), (30, 26, 9), (20, 30, 6)]
+    for number, place in enumerate(places, start=1):
+        write_case(folder / "right", f"VS-{number}", place, 4.0)
+    fit = replace(tiny().initial.segment.fit, epochs=6, steps_per_epoch=40, rate=0.01)
+    recipe = tiny()
+    initial = recipe.initial
+    recipe = replace(
+        recipe,
+        initial=replace(
+            initial,
+            locate=replace(initial.locate, fit=fit),
+            segment=replace(initial.segment, fit=fit, patch=(32, 32, 8)),
+        ),
+    )
+    cases = labeled_cases(folder / "right")
+    train_initial(cases, recipe, folder / "base", "cpu")
+    train_correction(cases, recipe, folder / "base", "cpu")
+    shutil.copytree(folder / "right", folder / "wrong")
+    # Hold one out with its right label; the others get each other's.
+    (folder / "wrong/.clickseg").mkdir()
+    sides = {f"VS-{n}": "training" for n in range(1, 6)} | {"VS-6": "holdout"}
+    (folder / "wrong/.clickseg/holdout.json").write_text(json.dumps({"patients": sides}))
+    for number in range(1, 6):
+        other = number % 5 + 1
+        shutil.copy(
+            folder / f"right/labels/final/VS-{other}.nii.gz",
+            folder / f"wrong/labels/final/VS-{number}.nii.gz",
+        )
+    store = ModelStore(folder / "store", folder / "base")
+    long = short(locate=fit, segment=fit)
+    outcome = update_model("initial", folder / "wrong", store, long)
+    assert outcome.verdict.before[0] > 0.5, "the base learned nothing"
+    assert not outcome.is_published
+    assert outcome.reason.startswith("worse on 1 held-out studies")
+    assert store.current()["initial"] == BASE
+    assert np.isfinite(outcome.verdict.after).all()
