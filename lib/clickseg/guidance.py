@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,17 +28,21 @@ def draw_clicks(
         radius_mm: radius of a ball.
     """
     maps = np.zeros((2, *size), dtype=np.float32)
-    reach = radius_mm / np.array(spacing_mm) + 1  # one voxel more than the ball, for rounding
-    for point, foreground in zip(points_vox, is_foreground, strict=True):
-        first = np.clip(np.floor(point - reach), 0, size).astype(int)
-        last = np.clip(np.ceil(point + reach), -1, np.array(size) - 1).astype(int)
-        axes = [np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]
-        offsets = [(a - p) * s for a, p, s in zip(axes, point, spacing_mm, strict=True)]
-        squared = offsets[0][:, None, None] ** 2 + offsets[1][:, None] ** 2 + offsets[2] ** 2
-        channel = maps[0 if foreground else 1]
-        box = tuple(slice(a, max(a, b + 1)) for a, b in zip(first, last, strict=True))
-        channel[box][squared <= radius_mm**2] = 1
-        nearest = np.rint(point).astype(int)
-        if (nearest >= 0).all() and (nearest < np.array(size)).all():
-            channel[tuple(nearest)] = 1
+    points, spacing = np.asarray(points_vox, dtype=float).reshape(-1, 3), np.array(spacing_mm)
+    nearest = np.rint(points).astype(int)
+    offsets = _around(spacing_mm, radius_mm)
+    voxels = nearest[:, None] + offsets  # (N, M, 3)
+    squared_mm = (((voxels - points[:, None]) * spacing) ** 2).sum(axis=-1)
+    drawn = (squared_mm <= radius_mm**2) | (offsets == 0).all(axis=-1)
+    drawn &= ((voxels >= 0) & (voxels < size)).all(axis=-1)
+    channel = np.where(np.asarray(is_foreground, dtype=bool), 0, 1)[:, None]
+    maps[(np.broadcast_to(channel, drawn.shape)[drawn], *voxels[drawn].T)] = 1
     return maps
+
+
+@lru_cache(maxsize=8)  # a drag has a radius of its own
+def _around(spacing_mm: tuple[float, float, float], radius_mm: float) -> NDArray[np.int64]:
+    """Return steps ``(M, 3)`` from the voxel nearest to a click to all that its ball may hold."""
+    reach = (int(np.ceil(radius_mm / spacing + 0.5)) for spacing in spacing_mm)
+    steps = np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij")
+    return np.asarray(np.stack(steps, axis=-1).reshape(-1, 3))

@@ -57,10 +57,8 @@ def max_axial_diameter_mm(mask: NDArray[Any], affine: ArrayLike) -> float:
     # The diameter is at least the width in any direction, and hardly more than in the best of
     # some: most planes of a tumor need no closer look.
     angles = np.pi * np.arange(DIRECTIONS) / DIRECTIONS
-    widths = np.max(
-        [_width(filled, first, stop, np.array([np.cos(a), np.sin(a)]) @ plane_mm) for a in angles],
-        axis=0,
-    )
+    along_mm = np.stack([np.cos(angles), np.sin(angles)], axis=-1) @ plane_mm
+    widths = _widths(filled, first, stop, along_mm).max(axis=0)
     longest = 0.0
     for k in np.flatnonzero(widths >= widths.max() * np.cos(np.pi / (2 * DIRECTIONS)) - 1e-6):
         i = np.flatnonzero(filled[:, k])
@@ -72,26 +70,26 @@ def max_axial_diameter_mm(mask: NDArray[Any], affine: ArrayLike) -> float:
     return longest
 
 
-def _width(
+def _widths(
     filled: NDArray[np.bool_],
     first: NDArray[np.int64],
     stop: NDArray[np.int64],
     along_mm: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return how wide each plane is along one direction, ``(K,)``; 0 where nothing is filled.
+    """Return how wide each plane is along some directions, ``(D, K)``; 0 where nothing is filled.
 
     Args:
         filled: rows of pixels ``(I, K)`` that hold any.
         first: the first pixel of each row.
         stop: the one after its last.
-        along_mm: how far a step along I and along J goes in that direction.
+        along_mm: how far a step along I and along J goes in each direction, ``(D, 2)``.
     """
-    steps = along_mm[0] * np.arange(len(filled) + 1)[:, None]
-    ends = along_mm[1] * first, along_mm[1] * stop
-    far = np.maximum(steps[:-1], steps[1:]) + np.maximum(*ends)
-    near = np.minimum(steps[:-1], steps[1:]) + np.minimum(*ends)
-    most = np.where(filled, far, -np.inf).max(axis=0)
-    least = np.where(filled, near, np.inf).min(axis=0)
+    i_mm, j_mm = (column[:, None, None] for column in along_mm.T)
+    row = np.arange(len(filled))[:, None]
+    far = np.maximum(i_mm * row, i_mm * (row + 1)) + np.maximum(j_mm * first, j_mm * stop)
+    near = np.minimum(i_mm * row, i_mm * (row + 1)) + np.minimum(j_mm * first, j_mm * stop)
+    most = np.where(filled, far, -np.inf).max(axis=1)
+    least = np.where(filled, near, np.inf).min(axis=1)
     return np.asarray(np.where(filled.any(axis=0), most - least, 0.0))
 
 

@@ -77,11 +77,11 @@ class LocalCorrection:
         passes = []
         for kind in (True, False):
             made = voxels[is_foreground == kind]
-            for index, center in enumerate(made):
-                seen = visible(made[: index + 1], grid.spacing_mm, self.config.visible_mm)
-                key = (kind, tuple(center.tolist()), *sorted(map(tuple, seen.tolist())))
+            names = [tuple(voxel) for voxel in made.tolist()]
+            for index, near in enumerate(visible(made, grid.spacing_mm, self.config.visible_mm)):
+                key = (kind, names[index], *sorted(names[number] for number in near))
                 if key not in memo:
-                    memo[key] = self._pass(image, start, grid.spacing_mm, seen, kind)
+                    memo[key] = self._pass(image, start, grid.spacing_mm, made[near], kind)
                 passes.append(memo[key])
         parts = fuse(start, passes)
         mask = study.grid.as_written(start)
@@ -128,16 +128,17 @@ def visible(
     made: NDArray[np.int64],
     spacing_mm: NDArray[np.float64] | Sequence[float],
     visible_mm: float,
-) -> NDArray[np.int64]:
-    """Return which of the clicks of one kind the pass of the last one sees, itself last.
+) -> list[list[int]]:
+    """Return, for each click of one kind, which ones its pass sees: earlier ones nearby, and it.
 
     Args:
-        made: voxels ``(N, 3)``, N at least 1, in the order made.
+        made: voxels ``(N, 3)`` in the order made.
         spacing_mm: voxel size.
-        visible_mm: largest distance from the last one.
+        visible_mm: largest distance.
     """
-    distance_mm = np.linalg.norm((made - made[-1]) * np.asarray(spacing_mm), axis=1)
-    return np.asarray(made[distance_mm <= visible_mm])
+    points_mm = made * np.asarray(spacing_mm)
+    near = np.linalg.norm(points_mm[:, None] - points_mm, axis=-1) <= visible_mm
+    return [np.flatnonzero(row[: index + 1]).tolist() for index, row in enumerate(near)]
 
 
 def make_pass(
