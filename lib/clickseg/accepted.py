@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from clickseg.atomic import flush, replacing
+from clickseg.journal import Journals
 from clickseg.metrics import max_axial_diameter_mm, volume_ml
 from clickseg.record import (
     RECORD_ENDING,
-    Journals,
     NotedClick,
     RecordError,
     as_text,
@@ -105,7 +105,8 @@ def keep(studies: Path, image_id: str, accepted: AcceptedMask) -> tuple[NotedCli
     extension = accepted.path.name.removeprefix(stem_of(accepted.path))
     label = _final(studies, image_id, extension)
     record = _final(studies, image_id, RECORD_ENDING)
-    clicks = repeated(journals.read(image_id), _record_before(record))
+    before = itertools.chain.from_iterable(records(studies, image_id))
+    clicks = repeated(journals.read(image_id), before)
     with replacing(record) as record_part:
         record_part.write_text(as_text(image_id, clicks), encoding="utf-8")
         flush(record_part)
@@ -125,15 +126,21 @@ def keep(studies: Path, image_id: str, accepted: AcceptedMask) -> tuple[NotedCli
     return clicks
 
 
-def forget_clicks(studies: Path, image_id: str) -> None:
-    """Remove the record of a label that was removed."""
-    _final(studies, image_id, RECORD_ENDING).unlink(missing_ok=True)
+def retract(studies: Path, image_id: str) -> None:
+    """Move the accepted label of an image and its clicks to the history; none may be there.
+
+    Raises:
+        OSError: if they cannot be moved; the label is as it was then.
+    """
+    _to_history(studies, image_id)
+    for ending in (*EXTENSIONS, RECORD_ENDING):
+        _final(studies, image_id, ending).unlink(missing_ok=True)
 
 
 def forget(studies: Path, image_id: str) -> None:
     """Remove all that was kept of an image that was removed."""
     Journals(studies).end(image_id)
-    forget_clicks(studies, image_id)
+    _final(studies, image_id, RECORD_ENDING).unlink(missing_ok=True)
     shutil.rmtree(studies / HISTORY_FOLDER / image_id, ignore_errors=True)
 
 
@@ -144,18 +151,28 @@ def history(studies: Path, image_id: str) -> list[Path]:
     return sorted(path for path in found if path.name.endswith(EXTENSIONS) and path.name[0] != ".")
 
 
+def records(studies: Path, image_id: str) -> list[tuple[NotedClick, ...]]:
+    """Return the clicks of each accepted label of an image, oldest first.
+
+    A record that cannot be read is left out, with a warning.
+    """
+    folder = studies / HISTORY_FOLDER / image_id
+    earlier = folder.iterdir() if folder.is_dir() else ()
+    paths = sorted(
+        one for one in earlier if one.name.endswith(RECORD_ENDING) and one.name[0] != "."
+    )
+    found = []
+    for path in (*paths, _final(studies, image_id, RECORD_ENDING)):
+        try:
+            if path.exists():
+                found.append(read_record(path))
+        except RecordError as error:
+            logger.warning("clicks of %s are left out: %s", image_id, error)
+    return found
+
+
 def _final(studies: Path, image_id: str, ending: str) -> Path:
     return studies / LABEL_FOLDER / f"{image_id}{ending}"
-
-
-def _record_before(record: Path) -> tuple[NotedClick, ...]:
-    if not record.is_file():
-        return ()
-    try:
-        return read_record(record)
-    except RecordError as error:
-        logger.warning("%s", error)
-        return ()
 
 
 def _to_history(studies: Path, image_id: str) -> None:

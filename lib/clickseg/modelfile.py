@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import pickle
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,14 @@ def save_model(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest
         part.write_bytes(content)
     write_text(folder / f"{manifest.name}.json", json.dumps(values, indent=1) + "\n")
     return Manifest(**values)
+
+
+def add_metrics(folder: Path, name: str, metrics: dict[str, float]) -> Manifest:
+    """Write more metrics into the manifest of a model."""
+    manifest = read_manifest(folder, name)
+    manifest = replace(manifest, metrics=manifest.metrics | metrics)
+    write_text(folder / f"{name}.json", json.dumps(asdict(manifest), indent=1) + "\n")
+    return manifest
 
 
 def read_manifest(folder: Path, name: str) -> Manifest:

@@ -1,39 +1,23 @@
-"""The clicks of a study between two accepted labels: noted as they come, kept with the label.
-
-A viewer sends all clicks so far and no order among the two kinds. What is new in a request, and
-what is gone, is one line at the end of the study's journal: that takes microseconds, where
-replacing a file takes milliseconds, and a server that is stopped loses at most the line it was
-writing. When a label is accepted, the journal becomes the record beside it, ``<id>.clicks.json``,
-and the next round begins without one. One server at a time writes to a folder of studies.
-"""
+"""The record of the clicks that an accepted label was made with: ``<id>.clicks.json`` beside it."""
 
 from __future__ import annotations
 
 import json
-import logging
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from clickseg.clicks import Click, Clicks
-
-JOURNAL_FOLDER = ".clickseg/clicks"
-"""In the studies folder; no image is looked for there."""
+from clickseg.clicks import Click
 
 RECORD_ENDING = ".clicks.json"
 """What the record of a label is called: the id of the image, and this."""
 
 FORMAT = 1
-UPLOAD = "upload"
-"""The start of an answer that mends a mask which came with the request."""
-
 Key = tuple[float, float, float, bool]
 """A click as files hold it: RAS mm, and whether it is foreground."""
-
-_OF_ANSWER = ("model", "start", "models", "changed_voxels")
-logger = logging.getLogger(__name__)
 
 
 class RecordError(ValueError):
@@ -41,28 +25,11 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What the record keeps of an answer.
-
-    ``start`` is ``initial``, ``label`` (the accepted one) or ``upload``. ``clicks`` are all that it
-    obeys, the first ``scribbled`` of them standing for scribbles. ``models`` are short hashes of
-    weights, ``changed_voxels`` counts against the start mask.
-    """
-
-    model: str
-    start: str
-    clicks: Clicks
-    models: Mapping[str, str]
-    changed_voxels: int
-    scribbled: int = 0
-
-
-@dataclass(frozen=True)
 class NotedClick:
     """A click, when it came, and the answer that it came with.
 
     ``time`` and ``taken_back`` are UTC in ISO 8601; a click that counts was not taken back.
-    ``is_repeated``: the record of the label before has it, too, and the viewer sent it again.
+    ``is_repeated``: the record of a label before has it, too, and the viewer sent it again.
     """
 
     click: Click
@@ -74,112 +41,29 @@ class NotedClick:
     is_scribble: bool = False
     taken_back: str | None = None
     is_repeated: bool = False
-
-
-@dataclass
-class _Round:
-    """What a journal says, up to the line that was read last."""
-
-    content: bytes = b""
-    noted: list[NotedClick] = field(default_factory=list)
-    counting: dict[Key, int] = field(default_factory=dict)
-
-    def read_on(self, content: bytes) -> None:
-        """Take the lines in that came since, of the same journal."""
-        for line in content[len(self.content) :].splitlines():
-            try:
-                if line.strip():
-                    self._take(json.loads(line))
-            except (KeyError, TypeError, ValueError, RecursionError):
-                logger.warning("a line of the clicks of a study is damaged and left out")
-        self.content = content
-
-    def _take(self, line: Mapping[str, Any]) -> None:
-        of_answer = {name: line[name] for name in _OF_ANSWER}
-        new = [
-            NotedClick(Click((x, y, z), kind), line["time"], is_scribble=is_scribble, **of_answer)
-            for x, y, z, kind, is_scribble in line["new"]
-        ]
-        for key in line["gone"]:
-            place = self.counting.pop(tuple(key), None)
-            if place is not None:
-                self.noted[place] = replace(self.noted[place], taken_back=line["time"])
-        for one in new:
-            self.counting[_key(one.click)] = len(self.noted)
-            self.noted.append(one)
-
-
-class Journals:
-    """The clicks of each study since its label was accepted last."""
-
-    def __init__(self, studies: Path) -> None:
-        self._folder = studies / JOURNAL_FOLDER
-        self._last: tuple[str, _Round] = "", _Round()
-
-    def note(self, image_id: str, answer: Answered) -> None:
-        """Note which clicks are new in an answer, and which are gone.
-
-        An answer that starts from the initial outline or the accepted label obeys its own clicks
-        alone: those before that it lacks were taken back. A mask that is uploaded may hold the
-        effect of any before, so nothing is taken back by it.
-
-        Raises:
-            OSError: if it cannot be written.
-        """
-        counting = self._round(image_id).counting
-        asked = {_key(click): n < answer.scribbled for n, click in enumerate(answer.clicks)}
-        new = [[*key, is_scribble] for key, is_scribble in asked.items() if key not in counting]
-        gone = [] if answer.start == UPLOAD else [key for key in counting if key not in asked]
-        if not new and not gone:
-            return
-        line = {
-            "time": utc_now().isoformat(timespec="milliseconds"),
-            "model": answer.model,
-            "start": answer.start,
-            "models": dict(answer.models),
-            "changed_voxels": answer.changed_voxels,
-            "new": new,
-            "gone": gone,
-        }
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self._path(image_id).open("ab", buffering=0) as file:
-            # The first break ends a line that a stopped server left unfinished.
-            file.write(b"\n" + json.dumps(line).encode() + b"\n")
-
-    def read(self, image_id: str) -> tuple[NotedClick, ...]:
-        """Return all clicks of the round in the order in which they came first."""
-        return tuple(self._round(image_id).noted)
-
-    def end(self, image_id: str) -> None:
-        """Begin a new round: forget the clicks of this one."""
-        self._path(image_id).unlink(missing_ok=True)
-
-    def _round(self, image_id: str) -> _Round:
-        """Read a journal; what was read of it at the last request is not read again."""
-        try:
-            content = self._path(image_id).read_bytes()
-        except FileNotFoundError:
-            content = b""
-        last_id, last = self._last
-        if last_id != image_id or not content.startswith(last.content):
-            last = _Round()
-        last.read_on(content)
-        self._last = image_id, last
-        return last
-
-    def _path(self, image_id: str) -> Path:
-        return self._folder / f"{image_id}.jsonl"
+    client_id: str | None = None
 
 
 def clicks_made(clicks: Iterable[NotedClick]) -> int:
-    """Count the clicks that a reader made in a round and did not take back."""
-    return sum(_counts(noted) and not noted.is_repeated for noted in clicks)
+    """Count the clicks that a reader made in a round and did not take back.
+
+    Scribbles are left out: how many points stand for a stroke is our choice, not the reader's.
+    """
+    return sum(_counts(one) and not (one.is_repeated or one.is_scribble) for one in clicks)
 
 
 def repeated(clicks: Iterable[NotedClick], before: Iterable[NotedClick]) -> tuple[NotedClick, ...]:
-    """Mark clicks that the round before has: after an accepted label viewers send them again."""
-    known = {_key(noted.click) for noted in before if _counts(noted)}
-    return tuple(replace(noted, is_repeated=_key(noted.click) in known) for noted in clicks)
+    """Mark clicks of earlier rounds: after an accepted label viewers send them again.
+
+    Args:
+        clicks: of this round.
+        before: those of all rounds before, oldest first. One that was taken back last and comes
+            again is a new one.
+    """
+    known: set[Key] = set()
+    for noted in before:
+        (known.add if _counts(noted) else known.discard)(key_of(noted.click))
+    return tuple(replace(noted, is_repeated=key_of(noted.click) in known) for noted in clicks)
 
 
 def as_text(image_id: str, clicks: Iterable[NotedClick]) -> str:
@@ -203,7 +87,7 @@ def read_record(path: Path) -> tuple[NotedClick, ...]:
         return tuple(_from_values(one) for one in values["clicks"])
     except RecordError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, *DAMAGE) as error:
         raise RecordError(f"{path.name} is no record of clicks: {error!r:.200}") from error
 
 
@@ -212,7 +96,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _key(click: Click) -> Key:
+def key_of(click: Click) -> Key:
     """Name a click: the same voxel gives the same numbers, and files hold no more digits."""
     x, y, z = (round(value, 4) for value in click.point_ras)
     return x, y, z, click.is_foreground
@@ -223,7 +107,7 @@ def _counts(noted: NotedClick) -> bool:
 
 
 def _values_of(noted: NotedClick) -> dict[str, Any]:
-    *point_ras, is_foreground = _key(noted.click)
+    *point_ras, is_foreground = key_of(noted.click)
     return {
         "point_ras_mm": point_ras,
         "kind": "foreground" if is_foreground else "background",
@@ -235,6 +119,7 @@ def _values_of(noted: NotedClick) -> dict[str, Any]:
         "start": noted.start,
         "changed_voxels": noted.changed_voxels,
         "models": dict(noted.models),
+        "client_id": noted.client_id,
     }
 
 
@@ -242,9 +127,39 @@ def _from_values(values: dict[str, Any]) -> NotedClick:
     x, y, z = (float(value) for value in values["point_ras_mm"])
     if values["kind"] not in ("foreground", "background"):
         raise RecordError(f"a click is foreground or background, got {values['kind']!r:.80}")
-    others = {name: values[name] for name in _values_of(_ANY) if name not in _OF_CLICK}
-    return NotedClick(Click((x, y, z), values["kind"] == "foreground"), **others)
+    values = {"client_id": None} | values  # early records name no client
+    others = {name: values[name] for name in _TYPES}
+    return checked(NotedClick(Click((x, y, z), values["kind"] == "foreground"), **others))
 
 
-_OF_CLICK = ("point_ras_mm", "kind")
-_ANY = NotedClick(Click((0.0, 0.0, 0.0), True), "", "", "", 0, {})
+def checked(noted: NotedClick) -> NotedClick:
+    """Return a click as a file tells of it, if a record can hold it.
+
+    Raises:
+        TypeError: if a value is of another type.
+        ValueError: if a coordinate is not finite.
+    """
+    if not all(math.isfinite(value) for value in noted.click.point_ras):
+        raise ValueError("the coordinates of a click are finite")
+    for name, kind in _TYPES.items():
+        if not isinstance(getattr(noted, name), kind):
+            raise TypeError(f"{name} of a click is {getattr(noted, name)!r:.80}")
+    if not isinstance(noted.click.is_foreground, bool):
+        raise TypeError("a click is foreground or not")
+    return noted
+
+
+DAMAGE = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
+"""What comes of a file that holds something else."""
+
+_TYPES: dict[str, Any] = {
+    "time": str,
+    "model": str,
+    "start": str,
+    "changed_voxels": int,
+    "models": dict,
+    "is_scribble": bool,
+    "taken_back": str | None,
+    "is_repeated": bool,
+    "client_id": str | None,
+}

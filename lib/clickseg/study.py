@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.volume import (
+    EXTENSIONS,
     ImageError,
     Volume,
     find_image,
@@ -78,7 +79,17 @@ def find_case(t1ce: Path, label_folder: Path | None = None) -> Case:
     case_id = stem_of(t1ce)
     labels = t1ce.parent / LABEL_FOLDER if label_folder is None else label_folder
     t2 = find_image(t1ce.parent / T2_FOLDER, case_id)
-    return Case(case_id, t1ce, t2, find_image(labels, case_id))
+    return Case(case_id, t1ce, t2, newest_label(labels, case_id))
+
+
+def newest_label(folder: Path, case_id: str) -> Path | None:
+    """Return the label that was saved last, in whatever format, or None.
+
+    A server that was stopped while it replaced a label by one of another format left both.
+    """
+    paths = [folder / f"{case_id}{extension}" for extension in EXTENSIONS]
+    there = [path for path in paths if path.is_file()]
+    return max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def find_cases(studies: Path, label_folder: Path | None = None) -> list[Case]:
@@ -87,14 +98,34 @@ def find_cases(studies: Path, label_folder: Path | None = None) -> list[Case]:
     Raises:
         ImageError: if the folder is missing, or two images have the same id.
     """
+    cases, alike = distinct_cases(studies, label_folder)
+    if alike:
+        raise ImageError(f"several images in {studies} have the same id: {', '.join(alike)}")
+    return cases
+
+
+def distinct_cases(
+    studies: Path, label_folder: Path | None = None
+) -> tuple[list[Case], dict[str, list[Case]]]:
+    """List the cases whose id is no other's, and by id those that share one; both ordered by id.
+
+    Raises:
+        ImageError: if the folder is missing.
+    """
     if not studies.is_dir():
         raise ImageError(f"a folder of studies was wanted, but {studies} is none")
-    cases = [find_case(path, label_folder) for path in _images_in(studies)]
-    ids = [case.case_id for case in cases]
-    twice = sorted({name for name in ids if ids.count(name) > 1})
-    if twice:
-        raise ImageError(f"several images in {studies} have the same id: {', '.join(twice)}")
-    return sorted(cases, key=lambda case: case.case_id)
+    found: dict[str, list[Case]] = {}
+    for path in sorted(_images_in(studies)):
+        case = find_case(path, label_folder)
+        found.setdefault(case.case_id, []).append(case)
+    ordered = sorted(found.items())
+    alike = {name: cases for name, cases in ordered if len(cases) > 1}
+    return [cases[0] for name, cases in ordered if name not in alike], alike
+
+
+def told_alike(cases: Sequence[Case]) -> str:
+    """Say which files have the same id."""
+    return f"several images have this id: {', '.join(case.t1ce.name for case in cases)}"
 
 
 def labeled_cases(studies: Path, label_folder: Path | None = None) -> list[Case]:

@@ -120,9 +120,10 @@ class Server:
 
     def slicer(self, model, image, params=None, label=None, session_id=None):
         """What 3D Slicer sends: no `output`, so params and file come back in one multipart."""
-        query = {"image": image, "client_id": "user-xyz"}
+        query = {"image": image}
         query |= {"session_id": session_id} if session_id else {}
-        sent = (params or {}) | {"result_extension": ".nrrd", "result_dtype": "uint8"}
+        sent = {"client_id": "user-xyz"} | (params or {})
+        sent |= {"result_extension": ".nrrd", "result_dtype": "uint8"}
         parts = {"params": (None, json.dumps(sent))}
         if label is not None:
             parts["label"] = (label.name, label.read_bytes(), "application/octet-stream")

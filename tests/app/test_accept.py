@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import requests
-from kept import files_of, label_info, put, record
+from kept import block, files_of, label_info, put, record
 from serving import LABEL, SHAPE
 
 from clickseg.accepted import history
 from clickseg.engine import Engine
+from clickseg.journal import JOURNAL_FOLDER
 from clickseg.models import load_models
-from clickseg.record import JOURNAL_FOLDER
 from clickseg.volume import read_label, read_volume
 from clickseg_app.accept import accept
 from clickseg_app.infer import ClickTask
@@ -94,6 +94,28 @@ def test_a_batch_accepts_nothing(keeping, study):
     )
     assert not (keeping.studies / f"labels/final/{study}.nii.gz").exists()
     assert (keeping.studies / f"labels/original/{study}.nii.gz").exists()
+
+
+def test_an_answer_is_not_saved_as_final_without_being_accepted(keeping, study):
+    put(keeping, study, block(2, 5))
+    before = files_of(keeping, study)
+    for tag in ("final", "Final"):
+        for model in ("initial", "click", "edit"):
+            answer = keeping.slicer(model, study, {"save_label": True, "label_tag": tag})
+            assert answer.status == 403
+            assert "accept" in answer.detail
+    assert files_of(keeping, study) == before
+
+
+def test_a_batch_replaces_no_label_of_a_reader(keeping, study):
+    put(keeping, study, block(2, 5))
+    keeping.click(study, [[5, 7, 9]])
+    before = files_of(keeping, study)
+    sent = {"images": [study], "label_tag": "final"}
+    url = f"{keeping.url}/batch/infer/initial"
+    reply = requests.post(url, params={"run_sync": True}, json=sent, timeout=60)
+    assert "accept" in reply.json()[study]["error"]
+    assert files_of(keeping, study) == before
 
 
 class OtherStore:

@@ -8,16 +8,11 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import requests
-from serving import AFFINES, ROOT, save, tumor_image
 
-from clickseg.choosing.cached import RULES, Entry, HeldScores, hashes_of, write_entry
-from clickseg.choosing.scores import StudyScores
+from clickseg.choosing.cached import HeldScores, hashes_of
 from clickseg_app import background
 from clickseg_app.background import FOLDER, BackgroundScores
-from clickseg_app.strategy import ANONYMOUS
 
 WAIT_S = 120
 
@@ -65,13 +60,26 @@ def scores(few, weights):
     assert not [thread for thread in threading.enumerate() if thread.name == "scores"]
 
 
-def test_the_studies_are_scored_by_a_process_of_low_priority(scores, few, weights, caplog):
+def test_the_studies_are_scored_by_a_process_of_low_priority(
+    scores, few, weights, caplog, monkeypatch
+):
     caplog.set_level("INFO", "clickseg_app.background")
+    started = []
+    real = subprocess.Popen
+
+    def start(*args, **kwargs):
+        started.append(real(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(background.subprocess, "Popen", start)
     scores.start()
+    until(lambda: started)
+    until(lambda: os.getpriority(os.PRIO_PROCESS, started[0].pid) == 19)
     until(lambda: {"ras", "lps"} <= scores.known().keys())
     assert scores.known().keys() == {"ras", "lps"}
     assert HeldScores(few / FOLDER).by(hashes_of(weights, weights)) == scores.known()
     until(lambda: "corrupt is skipped" in caplog.text)
+    assert "exit status" not in caplog.text
     assert "scored 2 studies, 0 were there already, 1 were skipped" in caplog.text
     assert {path.name for path in few.iterdir()} == {
         ".clickseg", "t2", "ras.nii.gz", "lps.nii.gz", "corrupt.nii.gz"
@@ -98,11 +106,17 @@ def test_one_process_runs_and_another_only_if_something_is_new(scores, few, monk
     until(lambda: len(recorded.processes) == 3)
 
 
-def test_a_new_model_is_something_new(few, weights, monkeypatch, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(weights, other)
-    manifest = other / "correction.json"
+@pytest.fixture
+def other(tmp_path, weights):
+    """Models of another hash."""
+    folder = tmp_path / "other"
+    shutil.copytree(weights, folder)
+    manifest = folder / "correction.json"
     manifest.write_text(manifest.read_text().replace('"sha256": "', '"sha256": "0'))
+    return folder
+
+
+def test_a_new_model_is_something_new(few, weights, other, monkeypatch):
     now = [weights, weights]
     scores = BackgroundScores(few, lambda: tuple(now))
     recorded = Recorded(monkeypatch, "pass")
@@ -114,6 +128,86 @@ def test_a_new_model_is_something_new(few, weights, monkeypatch, tmp_path):
     finally:
         scores.stop()
     assert recorded.commands[1][recorded.commands[1].index("--correction") + 1] == str(other)
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.stdin.read()", "import time; time.sleep(600)"])
+def test_a_process_whose_models_no_longer_count_is_ended(few, weights, other, monkeypatch, code):
+    now = [weights, weights]
+    scores = BackgroundScores(few, lambda: tuple(now))
+    recorded = Recorded(monkeypatch, code)
+    monkeypatch.setattr(background, "END_WITHIN_S", 0.1)
+    scores.start()
+    try:
+        until(lambda: recorded.running() == 1)
+        now[1] = other
+        until(lambda: len(recorded.processes) == 2)
+        assert recorded.processes[0].poll() is not None  # never two at once
+        now[1] = weights  # what was not brought to its end counts as new
+        until(lambda: len(recorded.processes) == 3)
+    finally:
+        scores.stop()
+    used = [command[command.index("--correction") + 1] for command in recorded.commands]
+    assert used == [str(weights), str(other), str(weights)]
+    assert recorded.running() == 0
+
+
+def test_models_that_are_just_being_replaced_end_nothing(few, weights, monkeypatch, tmp_path):
+    asked, now = [], [weights]
+
+    def models():
+        asked.append(now[0])
+        return now[0], now[0]
+
+    scores = BackgroundScores(few, models)
+    recorded = Recorded(monkeypatch)
+    scores.start()
+    until(lambda: recorded.running() == 1)
+    now[0] = tmp_path / "none"
+    until(lambda: asked.count(now[0]) > 3)
+    assert recorded.running() == 1
+    scores.stop()
+
+
+def test_a_link_to_nothing_costs_the_others_nothing(scores, few, monkeypatch, caplog):
+    for folder in (few, few / "t2"):
+        (folder / "gone.nii.gz").symlink_to(folder / "nowhere.nii.gz")
+    recorded = Recorded(monkeypatch)
+    scores.start()
+    until(lambda: recorded.running() == 1)
+    assert caplog.text == ""
+
+
+def test_an_error_that_nobody_thought_of_is_logged_and_the_thread_goes_on(
+    few, weights, monkeypatch, caplog
+):
+    def models():
+        if not recorded.commands and "a mistake" not in caplog.text:
+            raise TypeError("a mistake")
+        return weights, weights
+
+    recorded = Recorded(monkeypatch)
+    scores = BackgroundScores(few, models)
+    scores.start()
+    until(lambda: recorded.running() == 1)
+    scores.stop()
+    assert "studies are not scored: a mistake" in caplog.text
+    assert "Traceback" in caplog.text  # else nobody could tell where
+
+
+def test_no_process_is_left_by_an_error_while_it_runs(few, weights, monkeypatch, caplog):
+    recorded = Recorded(monkeypatch)
+
+    def models():
+        if recorded.running() and "a mistake" not in caplog.text:
+            raise TypeError("a mistake")
+        return weights, weights
+
+    scores = BackgroundScores(few, models)
+    scores.start()
+    until(lambda: len(recorded.processes) == 2)
+    assert recorded.processes[0].poll() is not None
+    scores.stop()
+    assert "a mistake" in caplog.text
 
 
 def test_a_failure_is_logged_and_not_tried_again_at_once(scores, monkeypatch, caplog):
@@ -159,54 +253,6 @@ def test_a_process_that_does_not_listen_is_killed(scores, monkeypatch):
     until(lambda: recorded.running() == 1)
     scores.stop()
     until(lambda: recorded.running() == 0)
-
-
-def test_the_child_ends_when_its_standard_input_does():
-    """Also where the server was killed, and nobody is left to end it."""
-    code = "import time; from clickseg_app import child; child.end_with_the_server(); "
-    code += "print('ready', flush=True); time.sleep(600)"
-    paths = os.pathsep.join([str(ROOT / "apps" / "vs_clickseg"), str(ROOT / "lib")])
-    child = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": paths},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with child:
-        assert child.stdout.readline() == b"ready\n"
-        assert child.poll() is None
-        child.stdin.close()
-        assert child.wait(WAIT_S) == 1
-
-
-def test_next_sample_goes_by_the_scores(another_server, tmp_path, weights):
-    studies = tmp_path / "studies"
-    affine = AFFINES["ras"]
-    image = tumor_image(affine, np.random.default_rng(0))
-    models = hashes_of(weights, weights)
-    for name, doubt in {"a": 0.2, "b": 0.9, "c": 0.5}.items():
-        save(studies / f"{name}.nii.gz", image, affine)
-        save(studies / "t2" / f"{name}.nii.gz", image, affine)
-        entry = Entry(RULES, "as it was", models, StudyScores(doubt, 1 - doubt, None))
-        write_entry(studies / FOLDER, name, entry)
-    server = another_server(studies).wait()
-
-    def ask(strategy, **params):
-        answer = requests.post(f"{server.url}/activelearning/{strategy}", json=params, timeout=10)
-        assert answer.status_code == 200
-        return answer.json()
-
-    first = ask("uncertainty", client_id="one")
-    assert first["id"] == "b"
-    assert first["path"] == str(studies / "b.nii.gz")
-    assert ask("random", client_id="two")["id"] == "c"
-    assert ask("disagreement")["id"] == "a"
-    noted = requests.get(f"{server.url}/datastore/image/info?image=a", timeout=10).json()
-    assert noted["strategy"]["disagreement"]["client_id"] == ANONYMOUS
-    assert ask("first", client_id="four") == {}  # all are taken: as an empty pool
-    assert ask("random", client_id="two")["id"] == "c"
-    listed = requests.get(f"{server.url}/datastore/?output=all", timeout=10).json()["objects"]
-    assert set(listed) == {"a", "b", "c"}
 
 
 def test_a_server_scores_its_studies_and_ends_the_process_with_itself(another_server, few, weights):

@@ -12,8 +12,11 @@ from serving import AFFINES, LABEL, SHAPE, save
 from clickseg.accepted import history
 from clickseg.engine import Engine
 from clickseg.geometry import ijk_to_ras
+from clickseg.journal import JOURNAL_FOLDER, Journals
+from clickseg.learning.recorded import recorded_clicks
 from clickseg.models import load_models
-from clickseg.record import JOURNAL_FOLDER, Journals, read_record
+from clickseg.record import read_record
+from clickseg.study import Case
 from clickseg.volume import read_label, read_volume
 from clickseg_app.datastore import StudiesDatastore
 from clickseg_app.infer import ClickTask
@@ -73,14 +76,14 @@ def test_clicks_survive_a_crash_and_a_restart(another_server, server, tmp_path):
     assert put(other, "ras", block(3, 6)).json()["clicks"] == 2
 
 
-def test_scribbles_are_clicks_and_stay(keeping, study, tmp_path):
+def test_scribbles_are_noted_and_stay(keeping, study, tmp_path):
     keeping.click(study, [[30, 20, 9]])
     labelmap = block(5, 9)
     labelmap[20, 20, 15] = 3
     path = save(tmp_path / "scribbles.nii.gz", labelmap, RAS)
     keeping.slicer("edit", study, {"foreground": [[25, 20, 15]]}, path)
     reply = put(keeping, study, block(3, 6)).json()
-    assert reply["clicks"] == 3
+    assert reply["clicks"] == 2  # how many points stand for a stroke is not the reader's choice
     clicked, scribbled, beside = record(keeping, study)
     assert [one.is_scribble for one in (clicked, scribbled, beside)] == [False, True, False]
     assert [one.start for one in (clicked, scribbled, beside)] == ["initial", "upload", "upload"]
@@ -168,18 +171,61 @@ def test_that_there_is_no_tumor_can_be_saved(keeping, study):
     assert not read_label(keeping.studies / f"labels/final/{study}.nii.gz").array.any()
 
 
-def test_a_removed_label_takes_its_clicks_along_and_a_removed_image_all(keeping, study):
+def test_a_removed_label_and_its_clicks_are_kept_and_nothing_of_a_removed_image(keeping, study):
     keeping.click(study, [[5, 7, 9]])
     put(keeping, study, block(2, 5))
     put(keeping, study, block(2, 6))
     query = {"id": study, "tag": "final"}
     requests.delete(f"{keeping.url}/datastore/label", params=query, timeout=10).raise_for_status()
     assert not list((keeping.studies / "labels/final").glob(f"{study}.*"))
-    assert len(history(keeping.studies, study)) == 1
+    first, second = history(keeping.studies, study)
+    np.testing.assert_array_equal(read_label(first).array, block(2, 5))
+    np.testing.assert_array_equal(read_label(second).array, block(2, 6))
+    (noted,) = read_record(first.with_name(first.name.removesuffix(".nii.gz") + ".clicks.json"))
+    assert noted.client_id == "user-xyz"
+    assert "final" not in listed(keeping)[study]["labels"]
     keeping.click(study, [[5, 7, 9]])
     query = {"id": study}
     requests.delete(f"{keeping.url}/datastore/image", params=query, timeout=10).raise_for_status()
     assert files_of(keeping, study) == {}
+
+
+def test_an_initial_outline_begins_a_round_anew(keeping, study):
+    keeping.click(study, [[5, 7, 9]])
+    keeping.slicer("initial", study)
+    keeping.click(study, [[7, 8, 9]])
+    assert put(keeping, study, block(3, 6)).json()["clicks"] == 1
+    assert [one.taken_back is None for one in record(keeping, study)] == [False, True]
+    keeping.click(study, [[5, 7, 9]])
+    keeping.slicer("initial", study)
+    assert put(keeping, study, block(3, 7)).json()["clicks"] == 0
+
+
+def test_a_batch_takes_back_no_click(keeping, study):
+    keeping.ohif("click", study, {"foreground": [[5, 7, 9]]})
+    url, sent = f"{keeping.url}/batch/infer/initial", {"images": [study]}
+    requests.post(url, params={"run_sync": True}, json=sent, timeout=60).raise_for_status()
+    assert put(keeping, study, block(3, 6)).json()["clicks"] == 1
+
+
+def test_two_readers_of_one_study_take_back_no_click_of_each_other(keeping, study):
+    keeping.click(study, [[5, 7, 9]])
+    keeping.click(study, [[7, 8, 9]], client_id="another")
+    keeping.ohif("click", study, {"foreground": [[9, 9, 9]]})
+    keeping.click(study, [[5, 7, 9], [11, 9, 9]])
+    assert put(keeping, study, block(3, 6)).json()["clicks"] == 4
+    clients = [one.client_id for one in record(keeping, study)]
+    assert clients == ["user-xyz", "another", None, "user-xyz"]
+
+
+def test_a_save_without_a_new_click_costs_none(keeping, study):
+    keeping.click(study, [[5, 7, 9]])
+    counts = [put(keeping, study, block(3, 6)).json()["clicks"] for _ in range(2)]
+    keeping.click(study, [[5, 7, 9], [7, 8, 9]])
+    assert [*counts, put(keeping, study, block(3, 6)).json()["clicks"]] == [1, 0, 1]
+    label = keeping.studies / f"labels/final/{study}.nii.gz"
+    case = Case(study, keeping.studies / f"{study}.nii.gz", None, label)
+    assert len(recorded_clicks([case])[study]) == 2
 
 
 def test_a_journal_that_cannot_be_written_keeps_no_reader_waiting(

@@ -80,6 +80,15 @@ def test_a_viewer_without_an_id_is_the_one_that_monai_label_notes():
     assert ask("random", store, client="me") is None
 
 
+@pytest.mark.parametrize("sent", [None, ""])
+def test_an_id_that_is_noted_as_nothing_is_as_none(sent):
+    store = Store({"a": offered(sent, 60)})
+    task = Offer("random", dict, lambda: NOW_S)
+    assert task({"client_id": sent}, store) == {"id": "a"}
+    assert ask("random", store, client=None) == "a"
+    assert ask("random", store, client="me") is None
+
+
 def test_asking_again_goes_on_and_in_the_end_around():
     infos = {name: {} for name in "abc"}
     doubts = {"a": 0.2, "b": 0.9, "c": 0.5}
@@ -160,7 +169,8 @@ def test_nothing_accepted_hidden_or_reserved_is_ever_offered(pool, labeled, scor
     def may_be_offered(image):
         entries = pool[image].get("strategy", {}).values()
         taken = any(
-            entry["client_id"] != me and abs(NOW_S - entry["ts"]) < RESERVED_S for entry in entries
+            (entry["client_id"] or ANONYMOUS) != me and abs(NOW_S - entry["ts"]) < RESERVED_S
+            for entry in entries
         )
         return image not in labeled and not taken and image not in ("t2/a", ".b")
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from clickseg import accepted
-from clickseg.accepted import forget, history, keep, read_accepted
+from clickseg.accepted import forget, history, keep, read_accepted, records, retract
 from clickseg.clicks import Click
 from clickseg.geometry import Grid
-from clickseg.record import Answered, Journals, read_record
+from clickseg.journal import JOURNAL_FOLDER, Answered, Journals
+from clickseg.record import read_record
 from clickseg.volume import ImageError, Volume, read_label, read_volume, write_volume
 
 SHAPE = (7, 11, 5)
@@ -283,3 +284,44 @@ def test_what_is_kept_of_an_image_can_be_forgotten(studies):
     assert Journals(studies).read("a") == ()
     assert names(studies / "labels/final") == ["a.nii.gz"]
     forget(studies, "nobody")
+
+
+def test_a_save_without_a_click_makes_no_known_click_a_new_one(studies):
+    click(studies, HERE)
+    accept(studies, block(2))
+    assert accept(studies, block(2)) == ()
+    assert accept(studies, block(2)) == ()
+    click(studies, HERE, THERE)
+    assert [noted.is_repeated for noted in accept(studies, block(3))] == [True, False]
+    assert [len(noted) for noted in records(studies, "a")] == [1, 0, 0, 2]
+
+
+def test_a_journal_that_cannot_be_read_keeps_no_label_from_being_saved(studies):
+    (studies / JOURNAL_FOLDER / "a.jsonl").mkdir(parents=True)
+    assert accept(studies, block(2)) == ()
+    np.testing.assert_array_equal(final(studies), block(2))
+    click(studies, HERE)
+    assert len(accept(studies, block(3))) == 1
+
+
+def test_a_label_that_is_retracted_is_an_earlier_one(studies):
+    retract(studies, "a")
+    click(studies, HERE)
+    accept(studies, block(2), "upload.nrrd")
+    retract(studies, "a")
+    retract(studies, "a")
+    assert names(studies / "labels/final") == []
+    (earlier,) = history(studies, "a")
+    np.testing.assert_array_equal(read_label(earlier).array, block(2))
+    assert [[one.click for one in noted] for noted in records(studies, "a")] == [[HERE]]
+
+
+def test_a_label_that_cannot_be_moved_stays(studies, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    accept(studies, block(2))
+    monkeypatch.setattr(accepted, "_link", fail)
+    with pytest.raises(OSError, match="No space left"):
+        retract(studies, "a")
+    np.testing.assert_array_equal(final(studies), block(2))

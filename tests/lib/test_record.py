@@ -1,18 +1,14 @@
 import json
-from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from clickseg import record
+from clickseg import journal
 from clickseg.clicks import Click
 from clickseg.geometry import Grid
+from clickseg.journal import Answered, Journals
 from clickseg.record import (
-    JOURNAL_FOLDER,
-    Answered,
-    Journals,
+    NotedClick,
     RecordError,
     as_text,
     clicks_made,
@@ -39,119 +35,6 @@ def journals(tmp_path):
     return Journals(tmp_path)
 
 
-def test_a_click_is_noted_with_its_answer(journals):
-    journals.note("a", answered(HERE, changed=12))
-    (noted,) = journals.read("a")
-    assert noted.click == HERE
-    assert (noted.model, noted.start, noted.changed_voxels) == ("click", "initial", 12)
-    assert noted.models == MODELS
-    assert noted.time.endswith("+00:00")
-    assert noted.taken_back is None
-    assert not noted.is_scribble
-
-
-def test_clicks_stand_in_the_order_in_which_they_came_first(journals):
-    """Viewers send foreground first: the order of a request is not that of the reader."""
-    journals.note("a", answered(THERE))
-    journals.note("a", answered(HERE, THERE))
-    journals.note("a", answered(ELSEWHERE, HERE, THERE))
-    assert [noted.click for noted in journals.read("a")] == [THERE, HERE, ELSEWHERE]
-
-
-def test_a_click_that_is_gone_was_taken_back(journals):
-    journals.note("a", answered(HERE, THERE))
-    journals.note("a", answered(THERE))
-    journals.note("a", answered(THERE, HERE))
-    first, second, again = journals.read("a")
-    assert (first.click, second.click, again.click) == (HERE, THERE, HERE)
-    assert first.taken_back is not None
-    assert second.taken_back is again.taken_back is None
-    assert clicks_made(journals.read("a")) == 2
-
-
-def test_the_same_request_again_writes_nothing(journals, tmp_path):
-    journals.note("a", answered(HERE, THERE))
-    path = tmp_path / JOURNAL_FOLDER / "a.jsonl"
-    before = path.read_bytes()
-    journals.note("a", answered(THERE, HERE, changed=9))
-    assert path.read_bytes() == before
-
-
-def test_without_clicks_nothing_is_made(journals, tmp_path):
-    journals.note("a", answered())
-    assert not list(tmp_path.iterdir())
-    assert journals.read("a") == ()
-
-
-def test_an_uploaded_mask_may_hold_all_clicks_before(journals):
-    journals.note("a", answered(HERE))
-    journals.note("a", answered(THERE, ELSEWHERE, model="edit", start="upload", scribbled=1))
-    noted = journals.read("a")
-    assert [one.taken_back for one in noted] == [None, None, None]
-    assert [one.is_scribble for one in noted] == [False, True, False]
-    journals.note("a", answered(HERE))  # begins from the initial outline: the edits are not in it
-    assert [one.taken_back is None for one in journals.read("a")] == [True, False, False]
-
-
-def test_studies_and_rounds_are_apart(journals):
-    journals.note("a", answered(HERE))
-    journals.note("b", answered(THERE))
-    journals.end("a")
-    journals.end("nobody")
-    assert journals.read("a") == ()
-    assert [noted.click for noted in journals.read("b")] == [THERE]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [b"\n{", b"\nnull", b"\n[1]", b'\n{"gone": [[[]]]}', b"\n\xff\xff", b"\n" + b"[" * 9999],
-)
-def test_a_line_that_was_cut_off_costs_no_other(journals, tmp_path, damage):
-    journals.note("a", answered(HERE))
-    with (tmp_path / JOURNAL_FOLDER / "a.jsonl").open("ab") as file:
-        file.write(damage)
-    journals.note("a", answered(HERE, THERE))
-    assert [noted.click for noted in journals.read("a")] == [HERE, THERE]
-
-
-voxels = st.tuples(st.integers(0, 2), st.integers(0, 1), st.just(0), st.booleans())
-clicked = st.lists(voxels, max_size=4, unique_by=lambda voxel: voxel[:3])
-requests = st.tuples(clicked, st.booleans(), st.booleans())
-
-
-@settings(max_examples=50, deadline=None)
-@given(sent=st.lists(requests, max_size=6))
-def test_what_counts_is_what_the_last_answer_obeys(tmp_path_factory, sent):
-    folder = tmp_path_factory.mktemp("studies")
-    wanted, journals = [], Journals(folder)
-    for places, is_upload, is_restarted in sent:
-        journals = Journals(folder) if is_restarted else journals
-        clicks = [Click.at(place[:3], place[3], GRID) for place in places]
-        journals.note("a", answered(*clicks, start="upload" if is_upload else "label"))
-        wanted = [click for click in wanted if is_upload or click in clicks]
-        wanted += [click for click in clicks if click not in wanted]
-    noted = journals.read("a")
-    assert noted == Journals(folder).read("a")
-    counting = [one.click for one in noted if one.taken_back is None]
-    np.testing.assert_allclose(
-        np.array([click.point_ras for click in counting]).reshape(-1, 3),
-        np.array([click.point_ras for click in wanted]).reshape(-1, 3),
-        atol=1e-4,
-    )
-    assert [click.is_foreground for click in counting] == [click.is_foreground for click in wanted]
-    assert clicks_made(noted) == len(wanted)
-    (folder / "a.clicks.json").write_text(as_text("a", noted))
-    assert read_record(folder / "a.clicks.json") == noted
-
-
-def test_a_click_keeps_its_kind_and_each_kind_its_click(journals):
-    other = Click(HERE.point_ras, is_foreground=False)
-    journals.note("a", answered(HERE))
-    journals.note("a", answered(other))
-    kinds = Counter(one.click.is_foreground for one in journals.read("a") if not one.taken_back)
-    assert kinds == {False: 1}
-
-
 def test_a_record_is_in_mm_and_has_a_line_a_click(journals, monkeypatch):
     times = iter(["2026-03-01T08:00:00.000+00:00", "2026-03-01T08:00:05.000+00:00"])
 
@@ -159,7 +42,7 @@ def test_a_record_is_in_mm_and_has_a_line_a_click(journals, monkeypatch):
         def isoformat(self, **_):
             return next(times)
 
-    monkeypatch.setattr(record, "utc_now", Clock)
+    monkeypatch.setattr(journal, "utc_now", Clock)
     voxel = Click.at((5, 7, 11), True, GRID)
     journals.note("a", answered(voxel, HERE))
     journals.note("a", answered(HERE, changed=3))
@@ -179,6 +62,7 @@ def test_a_record_is_in_mm_and_has_a_line_a_click(journals, monkeypatch):
         "start": "initial",
         "changed_voxels": 7,
         "models": MODELS,
+        "client_id": None,
     }
     assert values["clicks"][1]["taken_back"] is None
 
@@ -198,6 +82,49 @@ def test_clicks_of_the_round_before_are_repeated(journals):
     # THERE was taken back before: now it is a click of this round.
     assert [noted.is_repeated for noted in now] == [True, False, False]
     assert clicks_made(now) == 2
+
+
+def noted(click=HERE, **more):
+    return NotedClick(click, "t", "click", "initial", 5, {}, **more)
+
+
+def test_points_of_a_scribble_are_no_clicks_that_were_made():
+    clicks = [noted(), noted(THERE, is_scribble=True), noted(ELSEWHERE, is_repeated=True)]
+    assert clicks_made(clicks) == 1
+
+
+def test_a_click_that_was_taken_back_since_and_comes_again_is_new():
+    before = [noted(), noted(THERE), noted(taken_back="t"), noted(ELSEWHERE, taken_back="t")]
+    now = repeated([noted(), noted(THERE), noted(ELSEWHERE)], [*before, noted(ELSEWHERE)])
+    assert [one.is_repeated for one in now] == [False, True, True]
+
+
+def test_a_record_of_before_clients_were_noted_is_read(tmp_path):
+    values = json.loads(as_text("a", [noted(client_id="me")]))
+    del values["clicks"][0]["client_id"]
+    (tmp_path / "a.clicks.json").write_text(json.dumps(values))
+    assert read_record(tmp_path / "a.clicks.json") == (noted(),)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"point_ras_mm": [1.0, 2.0, float("inf")]},
+        {"point_ras_mm": [1.0, 2.0, 10**400]},
+        {"time": 3},
+        {"taken_back": 3},
+        {"is_repeated": None},
+        {"changed_voxels": None},
+        {"models": "x"},
+        {"client_id": []},
+    ],
+)
+def test_a_record_with_values_of_other_types_is_refused(tmp_path, other):
+    values = json.loads(as_text("a", [noted()]))
+    values["clicks"][0] |= other
+    (tmp_path / "a.clicks.json").write_text(json.dumps(values))
+    with pytest.raises(RecordError, match="no record of clicks"):
+        read_record(tmp_path / "a.clicks.json")
 
 
 @pytest.mark.parametrize(

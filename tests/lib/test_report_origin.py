@@ -2,13 +2,17 @@
 
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from clickseg.clicks import Click
+from clickseg.geometry import Grid
 from clickseg.record import NotedClick, as_text
 from clickseg.report.origin import INDEX, Origin, origin_of, read_index
+from clickseg.volume import Volume, write_volume
 
 FILE_TIME = datetime(2021, 3, 4, 5, 6, tzinfo=UTC)
 ACCEPTED = datetime(2022, 7, 8, 9, 10, tzinfo=UTC)
@@ -42,6 +46,51 @@ def test_what_the_server_wrote_is_told(tmp_path, label):
         (folder / name).touch()
     info = {"client_id": " user-1 ", "ts": int(ACCEPTED.timestamp()), "name": "a.nii.gz"}
     assert origin(tmp_path, label, info) == Origin("user-1", ACCEPTED, False, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("masks", "clicks"),
+    [
+        ([1, 1], 2),  # saved again
+        ([1, 1, 1], 2),
+        ([1, 2], 0),  # edited by hand
+        ([1, 2, 2], 0),
+        ([None, 1], 0),  # no mask
+    ],
+)
+def test_a_label_that_is_only_saved_again_has_the_clicks_of_before(tmp_path, label, masks, clicks):
+    noted = [
+        NotedClick(Click((x, 0.0, 0.0), True), "t", "click", "label", 5, {}) for x in (1.0, 2.0)
+    ]
+    folder = tmp_path / "labels" / "history" / "a"
+    folder.mkdir(parents=True)
+    for number, value in enumerate(masks):
+        is_last = number == len(masks) - 1
+        mask = label if is_last else folder / f"{number}.nrrd"
+        array = np.zeros((3, 5, 2), np.uint8)
+        array[0, : value or 0, 0] = 1
+        if value is None:
+            mask.touch()
+        else:
+            write_volume(mask, Volume(array, Grid(array.shape, np.eye(4))))
+        again = [replace(one, is_repeated=True) for one in noted] if is_last else []
+        text = as_text("a", again if number else noted)
+        mask.with_name(f"{'a' if is_last else number}.clicks.json").write_text(text)
+    assert origin(tmp_path, label).clicks == clicks
+
+
+@pytest.mark.parametrize(
+    ("info", "who"),
+    [
+        ({"client_id": "one", "user": "two"}, "one"),
+        ({"client_id": " ", "user": " two "}, "two"),
+        ({"client_id": None, "user": "two"}, "two"),
+        ({"user": "admin"}, None),  # so MONAI Label calls everybody without authentication
+        ({"user": 7}, None),
+    ],
+)
+def test_who_is_the_client_or_else_the_user(tmp_path, label, info, who):
+    assert origin(tmp_path, label, info).who == who
 
 
 def test_without_a_server_the_time_is_that_of_the_file(tmp_path, label):

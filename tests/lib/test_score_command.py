@@ -118,6 +118,27 @@ def test_a_study_that_changed_is_scored_anew(score, models, studies):
     assert models.asked == ["a", "b"]
 
 
+def test_scores_of_a_study_that_changed_do_not_count_even_if_it_cannot_be_read(
+    score, models, studies, tmp_path
+):
+    score()
+    (studies / "b.nii.gz").write_bytes(b"this is no image")
+    assert "b is skipped" in score()[1]
+    assert HeldScores(tmp_path / "scores").by(models.hashes).keys() == {"a", "c"}
+
+
+def test_two_images_of_one_id_are_told_and_cost_no_other(
+    score, models, studies, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "300")
+    write_study(studies / "b.nii")
+    status, told = score()
+    assert status == 0
+    assert "b is skipped: several images have this id: b.nii, b.nii.gz" in told
+    assert "scored 2 studies, 0 were there already, 1 were skipped" in told
+    assert HeldScores(tmp_path / "scores").by(models.hashes).keys() == {"a", "c"}
+
+
 def test_a_damaged_score_is_made_anew(score, models, tmp_path):
     score()
     whole = read_entry(tmp_path / "scores", "b")

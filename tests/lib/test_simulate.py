@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_learning import short
-from tiny import tiny, write_case
+from tiny import short, tiny, write_case
 from typer.testing import CliRunner
 
 from clickseg.cli import app
+from clickseg.config import ConfigError
 from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
 from clickseg.record import read_record
 from clickseg.study import labeled_cases
@@ -40,7 +40,11 @@ def loop(studies, base, folder, strategy="shuffle"):
     return Loop(cases[:5], cases[5:], strategy, 1, folder, base, short(), Reader(2, 0.99))
 
 
-def test_the_loop_labels_learns_and_goes_on(studies, base, tmp_path):
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def test_the_loop_labels_learns_and_goes_on(studies, base, tmp_path, monkeypatch):
     whole = loop(studies, base, tmp_path / "whole").run(2, 2)
     assert [step.labelled for step in whole] == [0, 2, 4]
     assert whole[0].clicks == 0
@@ -50,12 +54,18 @@ def test_the_loop_labels_learns_and_goes_on(studies, base, tmp_path):
     labels = tmp_path / "whole/studies/labels/final"
     names = sorted(path.name.split(".")[0] for path in labels.glob("*.nii.gz"))
     assert len(names) == 4
-    assert (
-        sum(len(read_record(labels / f"{name}.clicks.json")) for name in names) == whole[2].clicks
-    )
-    # Stopped after the first round, and gone on with.
-    loop(studies, base, tmp_path / "parts").run(1, 2)
-    assert loop(studies, base, tmp_path / "parts").run(2, 2) == whole
+    records = [read_record(labels / f"{name}.clicks.json") for name in names]
+    assert sum(len(record) for record in records) == whole[2].clicks
+    # Stopped while it learned in the second round, and gone on with.
+    parts = tmp_path / "parts"
+    learns = iter([Loop._learn, stop])
+    with monkeypatch.context() as patched:
+        patched.setattr(Loop, "_learn", lambda *given: next(learns)(*given))
+        with pytest.raises(KeyboardInterrupt):
+            loop(studies, base, parts).run(2, 2)
+    assert loop(studies, base, parts).run(2, 2) == whole
+    with pytest.raises(ConfigError, match="other settings"):
+        loop(studies, base, parts).run(3, 1)
 
 
 def test_a_strategy_that_asks_the_models(studies, base, tmp_path):
@@ -101,7 +111,7 @@ def test_the_command_writes_numbers_and_a_plot(studies, base, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [(["--strategy", "best"], "no strategy best"), (["--held", "0"], "leaves none"),
-     (["--seeds", "one"], "numbers with commas")],
+     (["--seeds", "one"], "is like 1,2,3")],
 )  # fmt: skip
 def test_what_makes_no_sense_is_told(studies, base, tmp_path, words, said):
     given = ["simulate-loop", "--studies", str(studies), "--out", str(tmp_path), *words]

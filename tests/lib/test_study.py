@@ -1,14 +1,18 @@
+import os
+
 import numpy as np
 import pytest
 
 from clickseg.geometry import Grid
 from clickseg.study import (
     check_same_grid,
+    distinct_cases,
     find_case,
     find_cases,
     normalize,
     read_case_label,
     read_study,
+    told_alike,
 )
 from clickseg.volume import ImageError, Volume, write_volume
 
@@ -126,6 +130,26 @@ def test_two_images_of_one_id_are_refused(tmp_path):
     save(tmp_path / "a.nrrd", noise())
     with pytest.raises(ImageError, match="the same id: a"):
         find_cases(tmp_path)
+
+
+def test_images_that_share_an_id_are_apart_from_those_that_do_not(tmp_path):
+    for name in ("b.nii.gz", "c.nrrd", "a.nrrd", "a.nii.gz", "t2/a.nii.gz"):
+        save(tmp_path / name, noise())
+    cases, alike = distinct_cases(tmp_path)
+    assert [case.case_id for case in cases] == ["b", "c"]
+    assert alike.keys() == {"a"}
+    assert [case.t1ce.name for case in alike["a"]] == ["a.nii.gz", "a.nrrd"]
+    assert told_alike(alike["a"]) == "several images have this id: a.nii.gz, a.nrrd"
+
+
+@pytest.mark.parametrize("newest", [".nii.gz", ".nii", ".nrrd"])
+def test_of_a_label_in_several_formats_the_newest_counts(tmp_path, newest):
+    t1ce = save(tmp_path / "a.nii.gz", noise())
+    for seconds, extension in enumerate([".nii.gz", ".nii", ".nrrd"]):
+        label = save(tmp_path / f"labels/final/a{extension}", noise())
+        when = 1000 if extension == newest else seconds
+        os.utime(label, (when, when))
+    assert find_case(t1ce).label == tmp_path / f"labels/final/a{newest}"
 
 
 def test_a_missing_folder_is_refused(tmp_path):

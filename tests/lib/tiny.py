@@ -7,6 +7,7 @@ import numpy as np
 
 from clickseg.config import load_config
 from clickseg.geometry import Grid
+from clickseg.learning.settings import load_update
 from clickseg.volume import Volume, write_volume
 
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
@@ -73,3 +74,11 @@ def write_case(folder, name, center, radius_mm, t2=True, label=True):
         write_volume(
             folder / "labels/final" / f"{name}.nii.gz", Volume(ball.astype(np.uint8), grid)
         )
+
+
+def short(**changes):
+    """Settings of an update that takes a second."""
+    config = load_update()
+    fit = replace(config.segment, epochs=2, steps_per_epoch=2, bfloat16=False)
+    fits = {"locate": replace(fit, epochs=1), "segment": fit, "correction": replace(fit, batch=2)}
+    return replace(config, replay=0, **fits | changes)

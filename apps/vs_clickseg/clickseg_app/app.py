@@ -33,7 +33,7 @@ from clickseg.volume import Volume, write_volume
 from clickseg_app.accept import accept, id_to_accept
 from clickseg_app.background import BackgroundScores
 from clickseg_app.batch import BatchInfer
-from clickseg_app.datastore import NamedSessions, StudiesDatastore, check_tag, discarding
+from clickseg_app.datastore import FINAL, NamedSessions, StudiesDatastore, check_tag, discarding
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, told
 from clickseg_app.infer import ClickTask, EditTask, InitialTask
 from clickseg_app.process import (
@@ -123,7 +123,7 @@ class ClickSegApp(MONAILabelApp):
     def _take_new_models(self, engine: Engine) -> None:
         try:
             engine.use(self.store.load(self.settings.device))
-        except ModelError:
+        except (ModelError, MemoryError, RuntimeError):  # torch is out of memory by the last
             logger.exception("the published models cannot be used; those at work stay")
             return
         logger.info("models that count now: %s", engine.models.hashes)
@@ -192,6 +192,9 @@ class ClickSegApp(MONAILabelApp):
             store = datastore or self.datastore()
             source = find_source(request, store, self.folders)
             tag = check_tag(request.get("label_tag") or DefaultLabelTag.ORIGINAL)
+            if is_true(request.get("save_label")) and tag.lower() == FINAL:
+                text = f"an answer is not saved as {FINAL}: the option accept of the model does so"
+                raise HTTPException(NOT_ALLOWED, f"{text}, after its checks")
             image_id = id_to_accept(request, task.options, source)
             file, params = task({**request, "source": source})
             if image_id is not None:

@@ -4,6 +4,7 @@ One thread looks at the studies folder every few seconds. Where an image or a mo
 runs ``clickseg score`` as a process of its own (``clickseg_app.child``): one at a time, on one
 thread of the CPU, at the lowest priority. The scores go to a hidden folder of the studies.
 Requests only ever read what is there; a failure is logged, and tried again when something is new.
+A process whose models no longer count is ended, and another begins with those that do.
 
 The process ends with the server, however that ends: it ends when its standard input does, whose
 other end the server alone holds.
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -89,13 +90,10 @@ class BackgroundScores:
         self._ending.set()
         with self._lock:
             process = self._process
-            if process is not None and process.stdin is not None:
-                process.stdin.close()
+            if process is not None:
+                _close_input(process)
         if process is not None:
-            try:
-                process.wait(END_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _end(process)
         if self._thread is not None:
             self._thread.join(END_WITHIN_S)
         atexit.unregister(self.stop)
@@ -108,23 +106,32 @@ class BackgroundScores:
             try:
                 state = self._state(studies)
                 if state != done:
-                    done = state
-                    self._score(studies)
-            except (ModelError, OSError) as error:
-                logger.warning("studies are not scored: %s", error)
+                    done = state if self._score(studies) else None
+            except Exception as error:
+                # Nothing would ever be scored again, and nobody told, if the thread ended here.
+                expected = isinstance(error, ModelError | OSError)
+                logger.warning("studies are not scored: %s", error, exc_info=not expected)
                 done = None
                 wait_s = 6 * LOOK_EVERY_S
 
-    def _wait_for(self, process: subprocess.Popen[bytes]) -> int:
-        """Return the exit status of a process; read meanwhile what it writes."""
+    def _wait_for(self, process: subprocess.Popen[bytes], models: Mapping[str, str]) -> int | None:
+        """Return the exit status of a process, None if other models count before it ends.
+
+        Meanwhile what it writes is read.
+        """
         while True:
             try:
                 return process.wait(LOOK_EVERY_S)
             except subprocess.TimeoutExpired:
                 self.known()  # so that no request finds many new scores at once
+                with suppress(ModelError, OSError):  # they are just being replaced
+                    if hashes_of(*self._models()) != models:
+                        return None
 
     def _state(self, studies: Path) -> Hashable:
         """Return what changes whenever an image or a model is new.
+
+        A file that is just going away, or a link to none, counts as none.
 
         Raises:
             ModelError: if there is no model.
@@ -135,44 +142,72 @@ class BackgroundScores:
             if folder.is_dir():
                 for entry in os.scandir(folder):
                     if entry.name.endswith(EXTENSIONS) and not entry.name.startswith("."):
-                        status = entry.stat()
-                        files.append((entry.path, status.st_size, status.st_mtime_ns))
+                        with suppress(OSError):
+                            status = entry.stat()
+                            files.append((entry.path, status.st_size, status.st_mtime_ns))
         return (*sorted(files), *hashes_of(*self._models()).values())
 
-    def _score(self, studies: Path) -> None:
-        """Run the process to its end.
+    def _score(self, studies: Path) -> bool:
+        """Run the process; tell whether it came to its end before other models counted.
 
         Raises:
+            ModelError: if there is no model.
             OSError: if it cannot be started.
         """
         initial, correction = self._models()
+        models = hashes_of(initial, correction)
         command = [sys.executable, "-m", "clickseg_app.child", "--studies", str(studies)]
         command += ["--models", str(initial), "--correction", str(correction)]
         command += ["--out", str(studies / FOLDER)]
-        paths = [str(Path(__file__).parents[1]), str(Path(clickseg.__file__).parents[1])]
-        paths += [path for path in [os.environ.get("PYTHONPATH")] if path]
-        environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
-        environment |= {"PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": ""}
         with tempfile.TemporaryFile() as output:
             with self._lock:
                 if self._ending.is_set():
-                    return
+                    return False
                 process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment
+                    command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=_environment()
                 )
                 self._process = process
-            with suppress(OSError):  # it has ended already
-                os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
-            status = self._wait_for(process)
-            with self._lock:
-                self._process = None
-                if process.stdin is not None:
-                    process.stdin.close()
+            try:
+                with suppress(OSError):  # it has ended already
+                    os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
+                status = self._wait_for(process, models)
+            finally:
+                with self._lock:
+                    _close_input(process)
+                _end(process)
+                with self._lock:
+                    self._process = None
             output.seek(0)
             told = output.read().decode(errors="replace").strip()[-TOLD_CHARACTERS:]
         if self._ending.is_set():
-            return
-        if status:
+            return False
+        if status is None:
+            logger.info("the models changed: scoring begins anew")
+        elif status:
             logger.warning("studies are not scored (exit status %d): %s", status, told)
         else:
             logger.info("%s", told)
+        return status is not None
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of the process: our folders to import from, one thread, no GPU."""
+    paths = [str(Path(__file__).parents[1]), str(Path(clickseg.__file__).parents[1])]
+    paths += [path for path in [os.environ.get("PYTHONPATH")] if path]
+    environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
+    return environment | {"PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def _close_input(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, in the only way it listens to."""
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was asked to end; kill one that does not listen."""
+    try:
+        process.wait(END_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -10,7 +10,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
-from clickseg_app.requests import ACCEPT
+from clickseg_app.requests import ACCEPT, BATCH
 
 logger = logging.getLogger(__name__)
 
@@ -34,5 +34,5 @@ class BatchInfer(BatchInferTask):
                 return {"error": error.detail}
 
         # Nobody has looked at these outlines, so none is accepted.
-        own = {"multi_gpu": False, "device": "cpu", "max_workers": 1, ACCEPT: False}
+        own = {"multi_gpu": False, "device": "cpu", "max_workers": 1, ACCEPT: False, BATCH: True}
         return dict(super().__call__({**request, **own}, datastore, infer_or_say_why))

@@ -13,6 +13,8 @@ from types import FrameType
 
 from clickseg.cli import main
 
+STANDARD_INPUT = 0
+
 
 def end_with_the_server() -> None:
     """See to it that this process ends when its standard input does."""
@@ -21,7 +23,10 @@ def end_with_the_server() -> None:
 
 
 def _wait() -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin: a thread that waits in it holds its lock, and a process that comes to its
+    # normal end meanwhile is aborted ("Fatal Python error: _enter_buffered_busy").
+    while os.read(STANDARD_INPUT, 4096):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)  # wakes the main thread wherever it waits
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
-from filelock import FileLock
-from monailabel.datastore.local import DataModel, LocalDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 from monailabel.utils.sessions import Sessions
 
-from clickseg.accepted import HISTORY_FOLDER, forget, forget_clicks, keep, read_accepted
+from clickseg.accepted import HISTORY_FOLDER, forget, keep, read_accepted, retract
+from clickseg.atomic import replacing
 from clickseg.record import clicks_made, utc_now
-from clickseg.study import check_same_grid
-from clickseg.volume import EXTENSIONS, find_image, read_label, read_volume, stem_of
+from clickseg.study import check_same_grid, newest_label
+from clickseg.volume import EXTENSIONS, read_label, read_volume, stem_of
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, TAKEN, WRONG, told
+from clickseg_app.index import SharedIndex, check_info
 
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,32}")
 FINAL = str(DefaultLabelTag.FINAL.value)
@@ -79,28 +79,19 @@ def check_tag(tag: Any) -> str:
     return name
 
 
-class StudiesDatastore(LocalDatastore):
+class StudiesDatastore(SharedIndex):
     """A studies folder: images at the top, T2 in ``t2/`` (not listed), labels in ``labels/``.
 
     ``label_names`` are the names of what a mask shows and their values; ``last_saved`` is
     what is to be told about the label that was saved last.
-
-    A thread that watches the folder empties the index before it fills it again: one lock keeps
-    requests from looking in between. It is taken before the lock of the index file.
     """
 
     def __init__(
         self, studies: str, auto_reload: bool, read_only: bool, label_names: Mapping[str, int]
     ) -> None:
-        self._index_lock = threading.RLock()
         self.label_names = dict(label_names)
         self.last_saved: dict[str, Any] = {}
-        super().__init__(
-            studies,
-            extensions=[f"*{extension}" for extension in EXTENSIONS],
-            auto_reload=auto_reload,
-            read_only=read_only,
-        )
+        super().__init__(studies, auto_reload, read_only)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Add an uploaded image under a plain name that is free, with whatever ending."""
@@ -108,11 +99,15 @@ class StudiesDatastore(LocalDatastore):
             check_path(check_id(image_id))
             if self.get_image_uri(image_id):
                 raise HTTPException(TAKEN, f"there is an image {image_id!r:.80} already")
-            read_volume(Path(image_filename))
-            return str(super().add_image(check_id(image_id), image_filename, image_info))
+            path, info = Path(image_filename), check_info(image_info, "an image")
+            read_volume(path)
+            with self.changing() as entries:
+                image = _copied(path, Path(self._datastore.image_path()), image_id, info)
+                entries[image_id] = ImageLabelModel(image=image)
+            return image_id
 
     def remove_image(self, image_id: str) -> None:
-        """Remove an image and its labels."""
+        """Remove an image and its labels, earlier ones, too."""
         with self._index_lock, _known(image_id):
             super().remove_image(image_id)
             forget(Path(self._datastore_path), check_id(image_id))
@@ -127,36 +122,45 @@ class StudiesDatastore(LocalDatastore):
             tag, path = check_tag(label_tag), Path(label_filename)
             check_id(image_id)
             image = self.get_image_uri(image_id)
-            if image and tag == FINAL:
-                return self._accept(image_id, path, Path(image), label_info)
-            if image:
-                check_same_grid(read_label(path), read_volume(Path(image)).grid, "the label")
-            label_id = str(super().save_label(image_id, label_filename, tag, label_info))
-            self._remove_other_formats(image_id, tag, path.name.removeprefix(stem_of(path)))
-            return label_id
+            if not image:
+                raise ImageNotFoundException(f"there is no image {image_id}")
+            info = check_info(label_info, "a label")
+            if tag == FINAL:
+                return self._accept(image_id, path, Path(image), info)
+            check_same_grid(read_label(path), read_volume(Path(image)).grid, "the label")
+            with self.changing() as entries:
+                folder = Path(self._datastore.label_path(tag))
+                label = _copied(path, folder, image_id, info)
+                _entry(entries, image_id).labels[tag] = label
+                for other in EXTENSIONS:  # only one can be the newest
+                    if other != label.ext:
+                        (folder / f"{image_id}{other}").unlink(missing_ok=True)
+            return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove a label."""
+        """Remove a label; an accepted one and its clicks are kept among the earlier ones."""
         with self._index_lock, _known(label_id):
-            super().remove_label(check_id(label_id), check_tag(label_tag))
             if check_tag(label_tag) == FINAL:
-                forget_clicks(Path(self._datastore_path), label_id)
+                retract(Path(self._datastore_path), check_id(label_id))
+            else:
+                super().remove_label(check_id(label_id), check_tag(label_tag))
             self.refresh()
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Note something about an image."""
-        with self._index_lock, _known(image_id):
-            super().update_image_info(image_id, info)
+        with _known(image_id), self.changing() as entries:
+            _entry(entries, image_id).image.info.update(check_info(info, "an image"))
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Note something about a label."""
-        with self._index_lock, _known(label_id):
-            super().update_label_info(label_id, label_tag, info)
+        with _known(label_id), self.changing() as entries:
+            label = entries[label_id].labels.get(label_tag) if label_id in entries else None
+            if label is None:
+                raise LabelNotFoundException(f"there is no label {label_id} of tag {label_tag}")
+            label.info.update(check_info(info, "a label"))
 
-    def _accept(self, image_id: str, path: Path, image: Path, label_info: Any) -> str:
+    def _accept(self, image_id: str, path: Path, image: Path, label_info: dict[str, Any]) -> str:
         """Save a final label: what a viewer says about values and indices is not looked at."""
-        if not isinstance(label_info, dict | None):
-            raise HTTPException(WRONG, f"params of a label are an object, got {label_info!r:.80}")
         accepted = read_accepted(path, image)
         clicks = keep(Path(self._datastore_path), image_id, accepted)
         self.last_saved = {
@@ -166,23 +170,13 @@ class StudiesDatastore(LocalDatastore):
         }
         now, extension = utc_now(), path.name.removeprefix(stem_of(path))
         named = [{"name": name, "idx": value} for name, value in self.label_names.items()]
-        info = (label_info or {}) | self.last_saved
+        info = label_info | self.last_saved
         info |= {"label_names": self.label_names, "label_info": named}
         info |= {"name": f"{image_id}{extension}", "ts": int(now.timestamp())}
         info["time"] = now.isoformat(timespec="seconds")
-        with FileLock(self._lock_file):
-            # The original's own copying would write over the label in its place.
-            labels = self._datastore.objects[image_id].labels
-            labels[FINAL] = DataModel(info=info, ext=extension)
-            self._update_datastore_file(lock=False)
+        with self.changing() as entries:
+            _entry(entries, image_id).labels[FINAL] = DataModel(info=info, ext=extension)
         return image_id
-
-    def _remove_other_formats(self, image_id: str, tag: str, extension: str) -> None:
-        """Remove what the same label was saved as before: only one can be the newest."""
-        folder = Path(self._datastore.label_path(tag))
-        for other in EXTENSIONS:
-            if other != extension:
-                (folder / f"{image_id}{other}").unlink(missing_ok=True)
 
     def _to_id(self, file: str) -> tuple[str, str]:
         # The original removes the ending wherever it occurs in the name.
@@ -190,37 +184,48 @@ class StudiesDatastore(LocalDatastore):
         return stem, file.removeprefix(stem)
 
     def _add_non_existing_labels(self, tag: str) -> int:
-        return 0 if tag == _HISTORY else int(super()._add_non_existing_labels(tag))
+        if tag == _HISTORY:
+            return 0
+        changed = int(super()._add_non_existing_labels(tag))
+        folder = Path(self._datastore.label_path(tag))
+        for image_id, entry in self._datastore.objects.items():
+            label = entry.labels.get(tag)
+            newest = newest_label(folder, image_id) if label is not None else None
+            # A server was stopped after it saved a label in another format than before.
+            if label is not None and newest is not None and newest.name != image_id + label.ext:
+                entry.labels[tag] = _entry_of(newest, {})
+                changed += 1
+        return changed
 
     def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
         found: dict[str, str] = super()._list_files(path, patterns)
-        return {name: file for name, file in found.items() if not name.startswith(".")}
+        return {name: file for name, file in found.items() if _is_listed(name)}
 
 
-def _locked(method: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(method)
-    def locked(self: StudiesDatastore, *args: Any, **kwargs: Any) -> Any:
-        with self._index_lock:
-            return method(self, *args, **kwargs)
-
-    return locked
+def _is_listed(name: str) -> bool:
+    """Leave out hidden files, and names that are no text: no index could hold them."""
+    is_text = name.encode("utf-8", "ignore").decode() == name
+    return is_text and not name.startswith(".")
 
 
-for _name in (
-    "_init_from_datastore_file",
-    "_reconcile_datastore",
-    "datalist",
-    "get_image_info",
-    "get_image_uri",
-    "get_label_info",
-    "get_label_uri",
-    "get_labeled_images",
-    "get_unlabeled_images",
-    "json",
-    "list_images",
-    "status",
-):
-    setattr(StudiesDatastore, _name, _locked(getattr(LocalDatastore, _name)))
+def _entry(entries: Mapping[str, ImageLabelModel], image_id: str) -> ImageLabelModel:
+    if image_id not in entries:  # another process may have removed it
+        raise ImageNotFoundException(f"there is no image {image_id}")
+    return entries[image_id]
+
+
+def _copied(path: Path, folder: Path, image_id: str, info: dict[str, Any]) -> DataModel:
+    """Copy a file under the name of an image, whole or not at all, and return its entry."""
+    extension = path.name.removeprefix(stem_of(path))
+    name = f"{image_id}{extension}"
+    with replacing(folder / name, extension) as part:
+        shutil.copyfile(path, part)
+    return _entry_of(folder / name, info)
+
+
+def _entry_of(path: Path, info: dict[str, Any]) -> DataModel:
+    extension = path.name.removeprefix(stem_of(path))
+    return DataModel(info=info | {"ts": int(time.time()), "name": path.name}, ext=extension)
 
 
 class NamedSessions(Sessions):
@@ -263,14 +268,6 @@ def discarding(*files: Any) -> Iterator[None]:
                     else:
                         Path(file).unlink(missing_ok=True)
         raise
-
-
-def newest_label(studies: Path, folder: str, image_id: str) -> Path | None:
-    """Return the label that was saved last, in whatever format, or None."""
-    if find_image(studies / folder, image_id) is None:
-        return None
-    paths = [studies / folder / f"{image_id}{extension}" for extension in EXTENSIONS]
-    return max((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
 
 
 def _check_session(session_id: Any) -> str:

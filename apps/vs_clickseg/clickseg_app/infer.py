@@ -13,19 +13,21 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from clickseg.clicks import MAX_CLICKS, ClickError, Clicks
 from clickseg.engine import Engine, Segmentation
-from clickseg.record import UPLOAD, Answered, Journals
+from clickseg.journal import UPLOAD, Answered, Journals
 from clickseg.scribbles import read_edit
 from clickseg.study import Study
 from clickseg.volume import Volume, write_volume
 from clickseg_app.errors import WRONG, told
 from clickseg_app.requests import (
     ACCEPT,
+    BATCH,
     LABEL,
     STARTS,
     Folders,
     Request,
     Source,
     clicks_of,
+    client_of,
     extension_of,
     is_true,
     start_of,
@@ -61,7 +63,7 @@ class SegmentationTask(InferTask):
 
     def note(
         self,
-        source: Source,
+        request: Request,
         answer: Segmentation,
         clicks: Clicks,
         start: str,
@@ -71,12 +73,12 @@ class SegmentationTask(InferTask):
 
         Clicks on an image that is not in the studies folder are not kept.
         """
+        source: Source = request["source"]
         if self.journals is None or source.image_id is None:
             return
-        result = answer.result
-        answered = Answered(
-            self.name, start, clicks, result["models"], result["changed_voxels"], scribbled
-        )
+        models, changed_voxels = answer.result["models"], answer.result["changed_voxels"]
+        client_id = client_of(request)
+        answered = Answered(self.name, start, clicks, models, changed_voxels, scribbled, client_id)
         try:
             self.journals.note(source.image_id, answered)
         except OSError as error:
@@ -118,8 +120,8 @@ class InitialTask(SegmentationTask):
         """Return the initial outline."""
         uploaded_label(request, self.folders)
         answer = self.engine().initial(study)
-        if is_true(request.get(ACCEPT)):  # what is accepted then holds none of the clicks before
-            self.note(source, answer, (), "initial")
+        if not request.get(BATCH):  # the outline replaces what the viewer shows, clicks and all
+            self.note(request, answer, (), "initial")
         return answer
 
 
@@ -141,7 +143,7 @@ class ClickTask(SegmentationTask):
         if source.accepted is not None and choice != "initial":
             start = self.engine().label(study, source.accepted)
         answer = self.engine().correct(study, clicks, start)
-        self.note(source, answer, clicks, "initial" if start is None else "label")
+        self.note(request, answer, clicks, "initial" if start is None else "label")
         return answer
 
 
@@ -170,5 +172,5 @@ class EditTask(SegmentationTask):
                 f"{len(scribbled)} of them for scribbles"
             )
         answer = self.engine().correct(study, clicks, start, scribbles)
-        self.note(source, answer, clicks, UPLOAD, len(scribbled))
+        self.note(request, answer, clicks, UPLOAD, len(scribbled))
         return answer

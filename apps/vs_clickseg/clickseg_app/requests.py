@@ -17,9 +17,9 @@ from monailabel.interfaces.datastore import Datastore
 
 from clickseg.clicks import Clicks, read_clicks
 from clickseg.geometry import Grid
-from clickseg.study import LABEL_FOLDER, T2_FOLDER
+from clickseg.study import LABEL_FOLDER, T2_FOLDER, newest_label
 from clickseg.volume import EXTENSIONS, find_image
-from clickseg_app.datastore import check_id, check_path, is_plain, newest_label
+from clickseg_app.datastore import check_id, check_path, is_plain
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, WRONG
 
 LABEL = "Vestibular Schwannoma"
@@ -30,6 +30,9 @@ STARTS = ("auto", "initial", "label")
 
 ACCEPT = "accept"
 """The option that stores an answer as the accepted label; OHIF has no other way to."""
+
+BATCH = "_is_batch"
+"""What marks a request of a batch: no reader sees its answer."""
 
 RESULT_EXTENSIONS = (*EXTENSIONS, ".seg.nrrd")
 
@@ -109,6 +112,12 @@ def clicks_of(request: Request, grid: Grid) -> Clicks:
     return read_clicks(foreground, request.get("background"), grid)
 
 
+def client_of(request: Request) -> str | None:
+    """Return who sent a request, None where the viewer does not say, as OHIF."""
+    client = request.get("client_id")
+    return client[:256] or None if isinstance(client, str) else None
+
+
 def start_of(request: Request) -> str:
     """Return which mask a click mends: one of ``STARTS``.
 
@@ -153,4 +162,4 @@ def _by_id(image_id: str, t1ce: Path, studies: Path | None) -> Source:
     if studies is None:
         return Source(t1ce, image_id=image_id)
     t2 = find_image(studies / T2_FOLDER, image_id)
-    return Source(t1ce, t2, newest_label(studies, LABEL_FOLDER, image_id), image_id)
+    return Source(t1ce, t2, newest_label(studies / LABEL_FOLDER, image_id), image_id)

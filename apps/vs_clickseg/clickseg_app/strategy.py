@@ -57,7 +57,7 @@ class Offer(Strategy):
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """Return the id of an image, or None where none may be offered."""
-        client = request.get("client_id") or ANONYMOUS
+        client = client_of(request)
         now_s = self._now_s()
         free, reserved, offered = [], [], []
         for image_id in sorted(filter(is_listed, datastore.get_unlabeled_images())):
@@ -98,5 +98,14 @@ def offers_of(info: Mapping[str, Any], now_s: float) -> list[tuple[Any, float]]:
     for entry in noted.values() if isinstance(noted, dict) else ():
         when_s = entry.get("ts") if isinstance(entry, dict) else None
         if isinstance(when_s, int | float) and abs(now_s - when_s) < RESERVED_S:
-            offers.append((entry.get("client_id"), now_s - when_s))
+            offers.append((client_of(entry), now_s - when_s))
     return offers
+
+
+def client_of(entry: Mapping[str, Any]) -> Any:
+    """Return the client id in a request or a note; one that is null or empty is none.
+
+    MONAI Label notes the id as the request has it. Where the request has none at all it notes the
+    user, whom no strategy is told: with authentication, such a client's note is as another's.
+    """
+    return entry.get("client_id") or ANONYMOUS

@@ -12,20 +12,22 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from clickseg.atomic import write_text
 from clickseg.learning.holdout import HoldOutError
 from clickseg.learning.settings import UpdateConfig
-from clickseg.learning.store import ModelStore, StoreBusyError
-from clickseg.learning.update import Progress, UpdateError, last_outcome, update_model
+from clickseg.learning.store import NAMES, ModelStore, StoreBusyError
+from clickseg.learning.update import Progress, UpdateError, epochs_of, update_model
 from clickseg.modelfile import ModelError
 from clickseg.volume import ImageError
+from clickseg_app.errors import NOT_ALLOWED
 from clickseg_app.requests import first
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ NICENESS = 10
 
 MAX_EPOCHS = 1000
 
-EXPECTED = (HoldOutError, ImageError, ModelError, StoreBusyError, UpdateError)
+EXPECTED = (HoldOutError, ImageError, ModelError, UpdateError)
 """What a user can mend: one sentence in the status of the task, without a traceback."""
 
 
@@ -47,7 +49,7 @@ class UpdateTask(TrainTask):
         store: the published models.
         studies: folder of the studies, None where they are elsewhere.
         config: how long, and with what besides.
-        device: where to train unless a viewer asks for another.
+        device: where to train.
         replay: studies like those of the base, for a base of one's own.
     """
 
@@ -70,63 +72,67 @@ class UpdateTask(TrainTask):
 
     def config(self) -> dict[str, Any]:
         """Return what a viewer may change."""
-        return {"max_epochs": self._fit().epochs, "device": [self.device]}
+        return {"max_epochs": self._fit().epochs}
 
     def stats(self) -> dict[str, Any]:
         """Return how far the training is, or how the last one ended, as both viewers read it.
 
-        Viewers show the numbers of the first model alone, whichever is being trained.
+        Viewers show the numbers of the first model alone, so it tells of the one that is being
+        trained. A training that was killed says nothing itself: its lock is free.
         """
-        stats = _read(self.store.folder / "training.json")
-        if stats.get("is_running") or stats.get("model") == self.model:
-            return stats
-        outcome = last_outcome(self.store, self.model)
-        return {} if outcome is None else outcome
+        for model in NAMES:
+            if (stats := self._read(model)).get("is_running") and self.store.is_training(model):
+                return stats
+        stats = self._read(self.model)
+        if stats.get("is_running"):
+            stats |= {"is_running": False, "reason": "it was stopped before its end"}
+            stats |= {"total_time": stats["epoch_time"]}
+        return stats
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Run a round to its end, and return how it ended.
 
         Raises:
-            SystemExit: with a sentence, if it could not be run.
+            HTTPException: in the server's own process, which would answer nobody meanwhile.
+            SystemExit: with a sentence in the log, if it could not be run.
         """
+        if "local_rank" not in request:  # what MONAI Label gives to a process for training
+            raise HTTPException(NOT_ALLOWED, "run_sync is not taken: the server would stand still")
         os.nice(NICENESS)
-        started_s = time.time()
-
-        def tell(progress: Progress) -> None:
-            self._tell(started_s, progress, is_running=True)
-
+        status = _Status(self.store.folder / _file_of(self.model), self.model, time.time())
         try:
             if self.studies is None:
                 raise UpdateError("accepted labels are wanted in a studies folder to train on")
             config = self._asked(request)
+            status.epochs = epochs_of(self.model, config)
+            if not self.store.is_training(self.model):  # or its numbers are those of another
+                status.tell(Progress(0, status.epochs, None))
             outcome = update_model(
-                self.model, self.studies, self.store, config, self.device, self.replay, tell
+                self.model, self.studies, self.store, config, self.device, self.replay, status.tell
             )
+        except StoreBusyError as error:
+            logger.error("%s", error)
+            raise SystemExit(1) from error
         except EXPECTED as error:
             logger.error("%s is not trained: %s", self.model, error)
-            self._tell(started_s, Progress(0, 0, None), is_running=False, reason=str(error))
+            status.end(reason=str(error))
             raise SystemExit(1) from error
-        dice = outcome.verdict.after[0] if outcome.is_published else outcome.verdict.before[0]
-        epochs = self._fit().epochs
-        self._tell(
-            started_s, Progress(epochs, epochs, dice), is_running=False,
-            reason=outcome.reason, is_published=outcome.is_published, version=outcome.version,
-        )  # fmt: skip
-        return self.stats()
+        except Exception as error:
+            status.end(reason=f"{type(error).__name__}: {error}")
+            raise
+        status.best = (outcome.verdict.after if outcome.is_published else outcome.verdict.before)[0]
+        status.end(
+            reason=outcome.reason, is_published=outcome.is_published, version=outcome.version
+        )
+        return self._read(self.model)
 
-    def _tell(self, started_s: float, progress: Progress, is_running: bool, **more: Any) -> None:
-        stats = {
-            "model": self.model,
-            "epoch": progress.epoch,
-            "total_epochs": progress.epochs,
-            "best_metric": round(progress.dice or 0.0, 4),
-            "start_ts": int(started_s),
-            "is_running": is_running,
-            **more,
-        }
-        if not is_running:  # viewers take a total time for the end
-            stats["total_time"] = round(time.time() - started_s, 1)
-        write_text(self.store.folder / "training.json", json.dumps(stats, indent=1) + "\n")
+    def _read(self, model: str) -> dict[str, Any]:
+        try:
+            text = (self.store.folder / _file_of(model)).read_text(encoding="utf-8")
+            values = json.loads(text)
+        except (OSError, ValueError):
+            return {}
+        return values if isinstance(values, dict) else {}
 
     def _fit(self) -> Any:
         return self.update.segment if self.model == "initial" else self.update.correction
@@ -144,9 +150,41 @@ class UpdateTask(TrainTask):
         return replace(self.update, correction=fit)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
+@dataclass
+class _Status:
+    """What viewers are told of a training. ``best``: Dice on held-out tumors."""
+
+    path: Path
+    model: str
+    started_s: float
+    epochs: int = 1
+    epoch: int = 0
+    best: float = 0.0
+
+    def tell(self, progress: Progress) -> None:
+        """Tell of an epoch."""
+        self.epoch = progress.epoch
+        self.best = max(self.best, progress.dice or 0.0)
+        self._write({"is_running": True})
+
+    def end(self, **how: Any) -> None:
+        """Tell how it ended; viewers take a total time for the end."""
+        self._write({"is_running": False, "total_time": self._seconds(), **how})
+
+    def _write(self, more: dict[str, Any]) -> None:
+        stats = {
+            "model": self.model,
+            "epoch": self.epoch,
+            "total_epochs": self.epochs,
+            "best_metric": round(self.best, 4),
+            "start_ts": int(self.started_s),
+            "epoch_time": self._seconds(),
+        }
+        write_text(self.path, json.dumps(stats | more, indent=1) + "\n")
+
+    def _seconds(self) -> float:
+        return round(time.time() - self.started_s, 1)
+
+
+def _file_of(model: str) -> str:
+    return f"training-{model}.json"

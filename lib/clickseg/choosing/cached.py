@@ -1,7 +1,8 @@
 """Scores on disk: one small JSON file a study, for one state of its files and one pair of models.
 
 A file is made beside its place and moved there, so a reader finds an old or a new one, never
-half of one. What is stale, damaged or made by other rules counts as missing; nothing is deleted.
+half of one. What is damaged, by other models or made by other rules counts as missing; a file goes
+only where the study is no longer the one that was scored.
 """
 
 from __future__ import annotations
@@ -73,6 +74,11 @@ def hashes_of(initial: Path, correction: Path) -> dict[str, str]:
 def write_entry(folder: Path, case_id: str, entry: Entry) -> None:
     """Keep the scores of a study, instead of earlier ones."""
     write_text(folder / f"{case_id}{ENDING}", json.dumps(asdict(entry)) + "\n")
+
+
+def drop_entry(folder: Path, case_id: str) -> None:
+    """Forget the scores of a study, if there are any."""
+    (folder / f"{case_id}{ENDING}").unlink(missing_ok=True)
 
 
 def read_entry(folder: Path, case_id: str) -> Entry | None:

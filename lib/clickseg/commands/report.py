@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated
 
 import typer
@@ -19,9 +20,9 @@ from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS, load_initial
 from clickseg.report.origin import read_index
 from clickseg.report.page import by_patient, render
-from clickseg.report.study import Outliner, State, StudyReport, describe
+from clickseg.report.study import Outliner, State, StudyReport, describe, describe_alike
 from clickseg.report.visits import visits_of
-from clickseg.study import Case, find_cases
+from clickseg.study import Case, distinct_cases
 
 
 def report(
@@ -43,15 +44,31 @@ def report(
     device: Device = "cpu",
 ) -> None:
     """Write one page, HTML with pictures, of all studies: state, size, clicks and growth."""
-    if out.suffix != ".html" or out.is_dir():
+    if out.suffix != ".html":
         raise typer.BadParameter(f"--out is a .html file, got {str(out)!r}")
     pattern = patient_pattern(patient, models or WEIGHTS)
     outline, name = (None, None) if models is None else outliner(models, device)
-    cases = find_cases(studies)
-    visits = visits_of([case.case_id for case in cases], pattern)
-    patients = by_patient(_each(cases, studies, visits, outline), visits)
+    cases, alike = distinct_cases(studies)
+    _try_to_write(out)
+    visits = visits_of([*(case.case_id for case in cases), *alike], pattern)
+    patients = by_patient(_each(cases, alike, studies, visits, outline), visits)
     write_text(out, render(patients, str(studies), datetime.now(UTC).astimezone(), name))
     typer.echo(f"wrote {out}: {_told(patients)}")
+
+
+def _try_to_write(out: Path) -> None:
+    """Refuse a place where no file can be made: to read all studies may take an hour.
+
+    Raises:
+        BadParameter: with the reason.
+    """
+    try:
+        if out.is_dir():
+            raise IsADirectoryError("it is a folder")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        NamedTemporaryFile(prefix=f".part-{out.name}-", dir=out.parent).close()
+    except OSError as error:
+        raise typer.BadParameter(f"--out {str(out)!r} cannot be written: {error}") from error
 
 
 def patient_pattern(given: str | None, models: Path) -> str:
@@ -78,6 +95,7 @@ def outliner(models: Path, device: str) -> tuple[Outliner, str]:
 
 def _each(
     cases: Sequence[Case],
+    alike: Mapping[str, Sequence[Case]],
     studies: Path,
     visits: Mapping[str, Sequence[str]],
     outline: Outliner | None,
@@ -87,10 +105,13 @@ def _each(
     by_id = {case.case_id: case for case in cases}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("studies", total=len(cases))
+        task = bar.add_task("studies", total=len(cases) + len(alike))
         for names in visits.values():
             for name in names:
-                yield describe(by_id[name], studies, index, outline)
+                if name in alike:
+                    yield describe_alike(alike[name])
+                else:
+                    yield describe(by_id[name], studies, index, outline)
                 bar.advance(task)
 
 

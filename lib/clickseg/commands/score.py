@@ -10,10 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clickseg.cache import Fingerprints
-from clickseg.choosing.cached import RULES, Entry, content_of, read_entry, write_entry
+from clickseg.choosing.cached import (
+    RULES,
+    Entry,
+    content_of,
+    drop_entry,
+    read_entry,
+    write_entry,
+)
 from clickseg.choosing.scores import score_study
 from clickseg.models import WEIGHTS, Models, load_pair
-from clickseg.study import Case, find_cases, read_study
+from clickseg.study import Case, distinct_cases, read_study, told_alike
 from clickseg.volume import ImageError
 
 
@@ -29,21 +36,30 @@ def score(
     """Score studies: how uncertain, how much in dispute, and what they look like.
 
     A run that stopped goes on. Scores of other models or of files that changed are made anew.
+    A study that cannot be scored is told of and skipped.
     """
     pair = load_pair(models, correction or models, device)
-    cases = find_cases(studies)
+    cases, alike = distinct_cases(studies)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     done, fingerprint = {"scored": 0, "there": 0, "skipped": 0}, Fingerprints()
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task("studies", total=len(cases))
+        task = bar.add_task("studies", total=len(cases) + len(alike))
+        for name, several in alike.items():
+            bar.console.log(
+                f"{name} is skipped: {told_alike(several)}", markup=False, highlight=False
+            )
+            done["skipped"] += 1
+            bar.advance(task)
         for case in cases:
             try:
                 is_new = _score_case(case, pair, out, fingerprint)
                 done["scored" if is_new else "there"] += 1
             except (ImageError, MemoryError, RuntimeError) as error:
                 # One study that cannot be read or does not fit must not cost the others.
-                bar.console.log(f"{case.case_id} is skipped: {error}", highlight=False)
+                bar.console.log(
+                    f"{case.case_id} is skipped: {error}", markup=False, highlight=False
+                )
                 done["skipped"] += 1
             bar.advance(task)
     console.print(
@@ -62,6 +78,9 @@ def _score_case(case: Case, models: Models, out: Path, fingerprint: Fingerprints
     entry = read_entry(out, case.case_id)
     if entry is not None and entry.is_by(models.hashes) and entry.content == content:
         return False
+    if entry is not None and entry.content != content:
+        # It would go on counting if the study as it is now cannot be scored.
+        drop_entry(out, case.case_id)
     scores = score_study(models, read_study(case.t1ce, case.t2))
     if content_of(case, fingerprint) != content:
         raise ImageError(f"{case.case_id} changed while it was read; try again")

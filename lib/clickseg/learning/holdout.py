@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from clickseg.atomic import write_text
 from clickseg.training.split import Split, patient_of, rank_of
 
@@ -20,7 +22,13 @@ class HoldOutError(ValueError):
     """The file of the hold-out is damaged; it is not made anew, for that would mix its sides."""
 
 
-def grow_holdout(path: Path, case_ids: Sequence[str], pattern: str, share: float) -> Split:
+def grow_holdout(
+    path: Path,
+    case_ids: Sequence[str],
+    pattern: str,
+    share: float,
+    known: Sequence[str] = (),
+) -> Split:
     """Assign patients that are new, and divide cases; ``validation`` are those held out.
 
     Which of several new patients are held out depends on their names alone.
@@ -28,30 +36,37 @@ def grow_holdout(path: Path, case_ids: Sequence[str], pattern: str, share: float
     Args:
         path: the file; made if it is missing.
         case_ids: of all accepted labels.
-        pattern: finds the patient in an id (see ``patient_of``).
-        share: of patients to hold out; the number is rounded, and one alone trains.
+        pattern: finds the patient in an id (see ``patient_of``); the same each time.
+        share: of patients with a label to hold out; the number is rounded, and one alone trains.
+        known: cases that the base was trained on. Their patients are held out last: on them the
+            base looks better than it is, and a good model might be refused.
 
     Raises:
-        HoldOutError: if the file is damaged.
+        HoldOutError: if the file is damaged, or was made with another pattern.
     """
-    sides = read_holdout(path)
-    patients = {name: patient_of(name, pattern) for name in case_ids}
-    new = sorted({*patients.values()} - {*sides}, key=rank_of)
-    wanted = min(round(share * (len(sides) + len(new))), len(sides) + len(new) - 1)
-    missing = max(0, wanted - sum(side == HELD for side in sides.values()))
-    sides |= {name: HELD if index < missing else TRAINING for index, name in enumerate(new)}
-    if new:
-        write_text(path, json.dumps({"patients": sides}, indent=1, sort_keys=True) + "\n")
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        sides = read_holdout(path, pattern)
+        patients = {name: patient_of(name, pattern) for name in case_ids}
+        present = {*patients.values()}
+        trained = {patient_of(name, pattern) for name in known}
+        new = sorted(present - {*sides}, key=lambda name: (name in trained, rank_of(name)))
+        wanted = min(round(share * len(present)), len(present) - 1)
+        held = sum(sides.get(name) == HELD for name in present)
+        missing = max(0, wanted - held)
+        sides |= {name: HELD if index < missing else TRAINING for index, name in enumerate(new)}
+        if new:
+            values = {"pattern": pattern, "patients": sides}
+            write_text(path, json.dumps(values, indent=1, sort_keys=True) + "\n")
     return Split(
         tuple(_on(TRAINING, sides, patients, case_ids)), tuple(_on(HELD, sides, patients, case_ids))
     )
 
 
-def read_holdout(path: Path) -> dict[str, str]:
+def read_holdout(path: Path, pattern: str | None = None) -> dict[str, str]:
     """Return the side of each patient, nothing where there is no file yet.
 
     Raises:
-        HoldOutError: if the file is damaged.
+        HoldOutError: if the file is damaged, or was made with another pattern than the given.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -60,6 +75,10 @@ def read_holdout(path: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise HoldOutError(f"{path} does not say who is held out: {error!r}") from error
+    made_with = values.get("pattern")
+    if None not in (pattern, made_with) and pattern != made_with:
+        # A patient by another name would be a new one, and might change sides.
+        raise HoldOutError(f"{path} tells patients apart by {made_with!r}, now by {pattern!r}")
     if not set(sides.values()) <= {TRAINING, HELD}:
         raise HoldOutError(f"{path} must say {TRAINING} or {HELD} of each patient, it is {sides}")
     return sides

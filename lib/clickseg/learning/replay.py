@@ -15,8 +15,8 @@ from clickseg.study import Case, labeled_cases
 
 logger = logging.getLogger(__name__)
 
-SEED = 4099
-"""Of phantoms; no study that comes with the project has it."""
+SEED, FIRST = 4099, 9001
+"""Seed and first number of the phantoms; no study that comes with the project has either."""
 
 
 def replay_cases(folder: Path | None, base: Path, scratch: Path, count: int) -> list[Case]:
@@ -40,9 +40,9 @@ def replay_cases(folder: Path | None, base: Path, scratch: Path, count: int) -> 
     if count == 0:
         return []
     labels = scratch / "labels" / "final"
-    for index in range(1, count + 1):
+    for index in range(FIRST, FIRST + count):
         order = Order(scratch, labels, SEED, index)
         if not order.is_complete():
-            logger.info("making study %d of %d like those of the base", index, count)
+            logger.info("making %s, a study like those of the base", order.case_id)
             write_phantom(order)
     return labeled_cases(scratch)[:count]

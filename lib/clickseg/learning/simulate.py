@@ -8,6 +8,7 @@ are measured on studies that the loop never sees.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import tempfile
@@ -18,20 +19,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from clickseg.accepted import keep, read_accepted
 from clickseg.atomic import write_text
 from clickseg.choosing.order import ORDERS, Pool
 from clickseg.choosing.scores import score_study
 from clickseg.clicks import Click, Clicks
+from clickseg.config import ConfigError
+from clickseg.journal import Answered, Journals
 from clickseg.learning.gate import score_correction, score_initial
 from clickseg.learning.settings import UpdateConfig
 from clickseg.learning.store import NAMES, ModelStore
 from clickseg.learning.update import UpdateError, update_model
 from clickseg.metrics import dice
+from clickseg.modelfile import read_manifest
 from clickseg.models import Models
 from clickseg.reader import next_click
-from clickseg.record import Answered, Journals
 from clickseg.study import T2_FOLDER, Case, find_case, read_case_label, read_study
 from clickseg.volume import Volume, write_volume
 
@@ -72,7 +76,7 @@ class Loop:
         cases: labeled studies that may be chosen.
         held: labeled studies that are only measured.
         strategy: a name of ``ORDERS``.
-        seed: of what is drawn.
+        seed: of what is drawn, the trainings included.
         folder: studies as a server has them, published models, and the steps.
     """
 
@@ -88,24 +92,55 @@ class Loop:
 
     def run(self, rounds: int, per_round: int) -> list[Step]:
         """Go through the rounds; return where the loop stood before them and after each."""
+        self._check_settings(per_round)
         steps = self._steps()
         store = ModelStore(self.folder / "models", self.base)
         if not steps:
             self._lay_out()
             self._keep(steps, self._measure(store.load(self.device), 0, 0, {}))
-        for number in range(len(steps), rounds + 1):
+        for _ in range(len(steps), rounds + 1):
             models = store.load(self.device)
-            clicks = steps[-1].clicks
-            names = self._choose(models, number * per_round)
-            if not names:
+            clicks = self._begun() or self._choose(models, per_round)
+            if not clicks:
                 logger.info("no study is left to choose")
                 break
-            for name in names:
-                clicks += self._read(models, name)
+            for name, made in clicks.items():
+                if made is None:
+                    clicks[name] = self._read(models, name)
+                    self._begin(clicks)
             gate = self._learn(store)
-            labeled = steps[-1].labelled + len(names)
-            self._keep(steps, self._measure(store.load(self.device), labeled, clicks, gate))
+            spent = steps[-1].clicks + sum(made or 0 for made in clicks.values())
+            labeled = len(self._labeled())
+            self._keep(steps, self._measure(store.load(self.device), labeled, spent, gate))
+            self._round.unlink()
         return steps
+
+    @property
+    def _round(self) -> Path:
+        return self.folder / "round.json"
+
+    def _begun(self) -> dict[str, int | None]:
+        """Return the studies of a round that was stopped, and the clicks of those that are read."""
+        if not self._round.is_file():
+            return {}
+        return dict(json.loads(self._round.read_text(encoding="utf-8")))
+
+    def _begin(self, clicks: dict[str, int | None]) -> None:
+        write_text(self._round, json.dumps(clicks) + "\n")
+
+    def _check_settings(self, per_round: int) -> None:
+        """Refuse to go on with other settings than those that a run began with."""
+        mine = {
+            "per_round": per_round,
+            "reader": asdict(self.reader),
+            "base": [read_manifest(self.base, name).short_hash for name in NAMES],
+            "update": TypeAdapter(UpdateConfig).dump_python(self.update, mode="json"),
+            "cases": [[case.case_id for case in cases] for cases in (self.cases, self.held)],
+        }
+        path = self.folder / "settings.json"
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != mine:
+            raise ConfigError(f"{self.folder} was begun with other settings; use another --out")
+        write_text(path, json.dumps(mine, indent=1) + "\n")
 
     @property
     def _studies(self) -> Path:
@@ -124,16 +159,19 @@ class Loop:
     def _own(self, case: Case) -> Case:
         return find_case(self._studies / case.t1ce.name)
 
-    def _choose(self, models: Models, wanted: int) -> list[str]:
-        """Return which studies are read so that ``wanted`` are labeled in all."""
+    def _choose(self, models: Models, count: int) -> dict[str, int | None]:
+        """Return which studies are read in a round; no clicks are known of them yet."""
         labeled = self._labeled()
         waiting = [case.case_id for case in self.cases if case.case_id not in labeled]
         scores = {}
-        if self.strategy not in UNSCORED:
+        if self.strategy not in UNSCORED and waiting:
             for case in self.cases:
                 scores[case.case_id] = score_study(models, read_study(case.t1ce, case.t2))
         order = ORDERS[self.strategy](Pool(waiting, labeled, scores, self.seed))
-        return [name for name, _ in zip(order, range(wanted - len(labeled)), strict=False)]
+        chosen: dict[str, int | None] = dict.fromkeys(itertools.islice(order, count))
+        if chosen:
+            self._begin(chosen)
+        return chosen
 
     def _read(self, models: Models, name: str) -> int:
         """Let the reader mend and accept a study; return the number of clicks."""
@@ -165,7 +203,9 @@ class Loop:
         gate = {}
         for name in NAMES:
             try:
-                outcome = update_model(name, self._studies, store, self.update, self.device)
+                outcome = update_model(
+                    name, self._studies, store, self.update, self.device, seed=self.seed
+                )
             except UpdateError as error:
                 gate[name] = str(error)
             else:

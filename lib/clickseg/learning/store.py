@@ -113,7 +113,7 @@ class ModelStore:
     def versions(self, name: str) -> list[Version]:
         """Return all versions of a model, the base first, then in the order of publication."""
         _check_name(name)
-        counts = self.current()[name]
+        counts = self._current_or_base()[name]
         folder = self.folder / "versions" / name
         found = [Version(name, BASE, self.base, counts == BASE)]
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -125,8 +125,10 @@ class ModelStore:
         """Load the models that count.
 
         Raises:
-            ModelError: if one is missing, damaged, or not of the recipe that its manifest states.
+            ModelError: if one is missing, damaged, or not of the recipe that its manifest states,
+                or the store belongs to another base.
         """
+        self._check_base()
         first, second = (self.version(name).folder for name in NAMES)
         return load_pair(first, second, device)
 
@@ -149,6 +151,10 @@ class ModelStore:
         folder = self.folder / "versions" / name
         folder.mkdir(parents=True, exist_ok=True)
         with self._writing():
+            self._check_base()
+            write_text(self._base_file, json.dumps(self._base_hashes()) + "\n")
+            for left in folder.glob(".part-*"):  # of a process that was killed
+                shutil.rmtree(left)
             number = 1 + max(one.number for one in self.versions(name))
             place = folder / f"{number:04d}-{manifest.short_hash}"
             part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
@@ -173,15 +179,16 @@ class ModelStore:
             ModelError: if there is no such version, or none before the current one.
         """
         with self._writing():
-            current = self.version(name)
+            self._check_base()
             if version is None:
+                current = self.version(name)
                 earlier = [one for one in self.versions(name) if one.number < current.number]
                 if not earlier:
                     raise ModelError(f"the base of {name} counts already; nothing came before it")
                 version = earlier[-1].version
             chosen = self.version(name, version)
             check_weights(chosen.folder, chosen.manifest())
-            self._set({**self.current(), name: chosen.version})
+            self._set({**self._current_or_base(), name: chosen.version})
         return self.version(name)
 
     @contextmanager
@@ -193,12 +200,57 @@ class ModelStore:
         """
         _check_name(name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / f".training-{name}.lock")
+        self._check_base()
+        lock = self._training_lock(name)
         try:
-            with lock.acquire(timeout=0):
-                yield
+            lock.acquire(timeout=0)
         except Timeout as error:
             raise StoreBusyError(f"{name} is being trained by another process already") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_training(self, name: str) -> bool:
+        """Tell whether a process is training a model now."""
+        if not self.folder.is_dir():
+            return False
+        lock = self._training_lock(name)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def _training_lock(self, name: str) -> FileLock:
+        return FileLock(self.folder / f".training-{name}.lock")
+
+    @property
+    def _base_file(self) -> Path:
+        return self.folder / "base.json"
+
+    def _base_hashes(self) -> list[str]:
+        return [read_manifest(self.base, name).sha256 for name in NAMES]
+
+    def _check_base(self) -> None:
+        """Refuse a base whose versions these are not.
+
+        Raises:
+            ModelError: if it is another than the versions came from.
+        """
+        if not self._base_file.is_file():
+            return
+        if json.loads(self._base_file.read_text(encoding="utf-8")) != self._base_hashes():
+            raise ModelError(f"{self.folder} has versions of another base than {self.base}")
+
+    def _current_or_base(self) -> dict[str, str]:
+        """Return what counts, the base where the file that says so is damaged: the way back."""
+        try:
+            return self.current()
+        except ModelError as error:
+            logger.warning("%s", error)
+            return dict.fromkeys(NAMES, BASE)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

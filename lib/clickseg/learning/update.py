@@ -11,14 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import torch
 from pydantic import TypeAdapter
 
 from clickseg.atomic import write_text
@@ -28,39 +27,22 @@ from clickseg.initial import TwoStage
 from clickseg.initial.two_stage import TwoStageNetwork
 from clickseg.learning.gate import Verdict, judge, score_correction, score_initial
 from clickseg.learning.holdout import grow_holdout
-from clickseg.learning.recorded import recorded_clicks
+from clickseg.learning.recorded import record_of
 from clickseg.learning.replay import replay_cases
 from clickseg.learning.settings import UpdateConfig
-from clickseg.learning.store import BASE, ModelStore
-from clickseg.modelfile import load_weights, read_manifest
+from clickseg.learning.store import BASE, NAMES, ModelStore
+from clickseg.learning.tuning import Progress, Trainer, UpdateError
+from clickseg.modelfile import add_metrics, code_version, load_weights, read_manifest
 from clickseg.networks import build_network
 from clickseg.study import LABEL_FOLDER, Case, find_cases
-from clickseg.training.items import Recorded
-from clickseg.training.local import train_local
-from clickseg.training.loop import Epoch, Run
-from clickseg.training.prepare import Prepared, prepare_cases
 from clickseg.training.split import Split, patient_of
-from clickseg.training.start import finish
-from clickseg.training.two_stage import region_pred, region_size, train_locate, train_segment
-from clickseg.volume import ImageError
+
+__all__ = ["Outcome", "Progress", "UpdateError", "epochs_of", "last_outcome", "update_model"]
 
 logger = logging.getLogger(__name__)
 
 PRIVATE = ".clickseg"
 """Folder within the studies folder for what goes with the studies and is no image."""
-
-
-class UpdateError(ValueError):
-    """A model cannot be updated; the text says what was wanted and what came."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a round is. ``dice``: on the regions of held-out tumors, None before it is known."""
-
-    epoch: int
-    epochs: int
-    dice: float | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +67,7 @@ def update_model(
     device: str = "cpu",
     replay: Path | None = None,
     watch: Callable[[Progress], None] | None = None,
+    seed: int | None = None,
 ) -> Outcome:
     """Train a model on the accepted labels of a studies folder; publish it if it is not worse.
 
@@ -94,31 +77,65 @@ def update_model(
         store: the published models.
         config: how long, and with what besides.
         device: where to train.
-        replay: labeled studies like those of the base; None takes phantoms.
+        replay: labeled studies like those of the base; None takes phantoms. Those of patients
+            with an accepted label are left out.
         watch: told of each epoch.
+        seed: of the training; None takes that of the base's recipe.
 
     Raises:
-        UpdateError: if there are too few labels, or the base cannot be trained on.
+        UpdateError: if there are too few labels, the base cannot be trained on, or something
+            cannot be read or written.
         StoreBusyError: if another process trains this model.
         HoldOutError, ModelError: if what is on the disk is damaged.
     """
     started_s = time.monotonic()
-    with store.training(name):
-        recipe = _recipe_of(store, name, config)
-        cases = [case for case in find_cases(studies) if case.label is not None]
-        split = _split(studies, cases, recipe.split, config)
-        base = read_manifest(store.base, name).sha256
-        run_folder = _run_folder(store, name, base, cases, split, config)
-        trainer = _Trainer(store, name, recipe, config, device, replay, run_folder, watch)
-        held = [case for case in cases if case.case_id in split.validation]
-        trainer.train([case for case in cases if case.case_id in split.training], held)
-        outcome = _judge_and_publish(store, name, run_folder, held, config, device)
-    minutes = round((time.monotonic() - started_s) / 60, 1)
-    outcome = replace(outcome, training=len(split.training), minutes=minutes)
-    text = json.dumps(asdict(outcome), indent=1) + "\n"
-    write_text(store.folder / "rounds" / name / "outcome.json", text)
+    try:
+        with store.training(name):
+            outcome = _update(name, studies, store, config, device, replay, watch, seed)
+            minutes = round((time.monotonic() - started_s) / 60, 1)
+            outcome = replace(outcome, minutes=minutes)
+            text = json.dumps(asdict(outcome), indent=1) + "\n"
+            write_text(store.folder / "rounds" / name / "outcome.json", text)
+    except OSError as error:
+        raise UpdateError(f"{name} is not trained, something cannot be used: {error}") from error
     logger.info("%s: %s", name, outcome.reason)
     return outcome
+
+
+def _update(
+    name: str,
+    studies: Path,
+    store: ModelStore,
+    config: UpdateConfig,
+    device: str,
+    replay: Path | None,
+    watch: Callable[[Progress], None] | None,
+    seed: int | None,
+) -> Outcome:
+    recipe = _recipe_of(store, name, config)
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
+    cases = [case for case in find_cases(studies) if case.label is not None]
+    split = _split(studies, store, cases, recipe.split, config)
+    known = {patient_of(case.case_id, recipe.split.patient) for case in cases}
+    scratch = store.folder / "replay"
+    others = [
+        case
+        for case in replay_cases(replay, store.base, scratch, config.replay)
+        if patient_of(case.case_id, recipe.split.patient) not in known
+    ]
+    folder = _run_folder(store, name, [*cases, *others], split, [recipe, config])
+    held = [case for case in cases if case.case_id in split.validation]
+    trainer = Trainer(store.base, name, recipe, config, device, folder, watch)
+    trainer.train([case for case in cases if case.case_id in split.training], others, held)
+    outcome = _judge_and_publish(store, name, folder, held, config, device)
+    return replace(outcome, training=len(split.training))
+
+
+def epochs_of(name: str, config: UpdateConfig) -> int:
+    """Return how many epochs a round of a model has in all."""
+    if name == "initial":
+        return config.locate.epochs + config.segment.epochs
+    return config.correction.epochs
 
 
 def last_outcome(store: ModelStore, name: str) -> dict[str, object] | None:
@@ -150,7 +167,11 @@ def _recipe_of(store: ModelStore, name: str, config: UpdateConfig) -> Config:
 
 
 def _split(
-    studies: Path, cases: Sequence[Case], config: SplitConfig, update: UpdateConfig
+    studies: Path,
+    store: ModelStore,
+    cases: Sequence[Case],
+    config: SplitConfig,
+    update: UpdateConfig,
 ) -> Split:
     patients = {patient_of(case.case_id, config.patient) for case in cases}
     if len(patients) < update.smallest:
@@ -160,25 +181,38 @@ def _split(
         )
     # At least one: a share of few patients may round to none.
     share = max(update.holdout, 0.5 / len(patients) + 1e-6)
+    known = {
+        case_id
+        for name in NAMES
+        for case_id in read_manifest(store.base, name).data.get("training", [])
+    }
     path = studies / PRIVATE / "holdout.json"
-    return grow_holdout(path, [case.case_id for case in cases], config.patient, share)
+    ids = [case.case_id for case in cases]
+    split = grow_holdout(path, ids, config.patient, share, sorted(known))
+    if not split.validation or not split.training:
+        side = "is held out" if not split.validation else "trains"
+        raise UpdateError(
+            f"of the patients with an accepted label none {side}, and no patient changes sides; "
+            "accept a label of one more patient"
+        )
+    return split
 
 
 def _run_folder(
-    store: ModelStore,
-    name: str,
-    base: str,
-    cases: Sequence[Case],
-    split: Split,
-    config: UpdateConfig,
+    store: ModelStore, name: str, cases: Sequence[Case], split: Split, settings: Sequence[Any]
 ) -> Path:
     """Return the folder of this round, named by all that goes in; others of the model go."""
-    digest = hashlib.sha256(base.encode())
-    digest.update(TypeAdapter(UpdateConfig).dump_json(config))
+    digest = hashlib.sha256(code_version().encode())
+    for one in NAMES:  # a correction learns the errors of the initial base
+        digest.update(read_manifest(store.base, one).sha256.encode())
+    for values in settings:
+        digest.update(TypeAdapter(type(values)).dump_json(values))
     for case in cases:
-        if case.label is not None:
-            digest.update(f"{case.case_id} {case.case_id in split.validation}".encode())
-            digest.update(case.label.read_bytes())
+        digest.update(
+            f"{case.case_id} {case.case_id in split.validation}".encode("utf-8", "replace")
+        )
+        for path in (case.t1ce, case.t2, case.label, record_of(case)):
+            digest.update(_signature(path).encode())
     rounds = store.folder / "rounds" / name
     folder = rounds / digest.hexdigest()[:16]
     for other in rounds.iterdir() if rounds.is_dir() else ():
@@ -188,109 +222,13 @@ def _run_folder(
     return folder
 
 
-@dataclass(frozen=True)
-class _Trainer:
-    """Trains one model in its run folder."""
-
-    store: ModelStore
-    name: str
-    recipe: Config
-    config: UpdateConfig
-    device: str
-    replay: Path | None
-    folder: Path
-    watch: Callable[[Progress], None] | None
-
-    def train(self, accepted: Sequence[Case], held: Sequence[Case]) -> None:
-        """Train and write weights and manifest into the folder."""
-        initial = self.recipe.initial
-        assert isinstance(initial, TwoStageConfig)
-        mine, watched = self._prepared(accepted, initial), self._prepared(held, initial)
-        if not mine or not watched:
-            side = "to train on" if not mine else "held out"
-            raise UpdateError(f"none of the accepted labels {side} can be read; the log says why")
-        scratch = self.store.folder / "replay"
-        replay = self._prepared(
-            replay_cases(self.replay, self.store.base, scratch, self.config.replay), initial
-        )
-        training = [*_weighted(mine, replay, self.config.accepted), *replay]
-        torch.manual_seed(self.recipe.seed)
-        if self.name == "initial":
-            network: torch.nn.Module = self._train_initial(training, watched, initial)
-        else:
-            network = self._train_correction(training, watched, initial, accepted)
-        source = (
-            f"{len(mine)} accepted studies and {len(replay)} like those of the base, from "
-            f"{self.name} {read_manifest(self.store.base, self.name).short_hash}"
-        )
-        ids = Split(
-            tuple(case.case_id for case in (*mine, *replay)),
-            tuple(case.case_id for case in watched),
-        )
-        finish(self.name, network, self.recipe, ids, self._run(), {}, source)
-
-    def _train_initial(
-        self, training: list[Prepared], watched: list[Prepared], initial: TwoStageConfig
-    ) -> TwoStageNetwork:
-        network = TwoStageNetwork(initial)
-        load_weights(self.store.base, read_manifest(self.store.base, "initial"), network)
-        first, second = initial.locate.fit, initial.segment.fit
-        total = first.epochs + second.epochs
-        train_locate(network.locate, training, [], initial, self._run(0, total))
-        run = self._run(first.epochs, total)
-        train_segment(network.segment, training, watched, initial, run, second)
-        return network
-
-    def _train_correction(
-        self,
-        training: list[Prepared],
-        watched: list[Prepared],
-        initial: TwoStageConfig,
-        accepted: Sequence[Case],
-    ) -> torch.nn.Module:
-        recipe = self.recipe.correction
-        assert isinstance(recipe, LocalConfig)
-        base = self.store.base
-        network = build_network(recipe.network.name, recipe.network.arguments)
-        load_weights(base, read_manifest(base, "correction"), network)
-        # The base never saw these labels, so its errors are those of use; a published initial
-        # model was trained on them.
-        pair = TwoStageNetwork(initial)
-        load_weights(base, read_manifest(base, "initial"), pair)
-        segment = pair.segment.to(self.device).eval()
-        real = {
-            case.case_id: region_pred(segment, case, initial, self.device)
-            for case in {case.case_id: case for case in (*training, *watched)}.values()
-        }
-        run = self._run(0, recipe.fit.epochs)
-        recorded = Recorded(recorded_clicks(accepted), self.config.recorded)
-        train_local(network, training, watched, real, recipe, run, recorded)
-        return network
-
-    def _prepared(self, cases: Sequence[Case], initial: TwoStageConfig) -> list[Prepared]:
-        fine, coarse = initial.segment.spacing_mm, initial.locate.spacing_mm
-        try:
-            return prepare_cases(cases, fine, region_size(initial), coarse, self.recipe.seed)
-        except ImageError as error:
-            logger.warning("%s", error)
-            return []
-
-    def _run(self, before: int = 0, total: int = 1) -> Run:
-        def watch(epoch: Epoch) -> None:
-            is_scored = epoch.name != "locate"
-            score = 1 - epoch.validation if is_scored else None
-            if self.watch is not None:
-                self.watch(Progress(before + epoch.number, total, score))
-
-        return Run(self.folder, self.name, self.recipe.seed, self.device, watch=watch)
-
-
-def _weighted(mine: list[Prepared], replay: list[Prepared], share: float) -> list[Prepared]:
-    """Repeat accepted cases until they are about the given share of all."""
-    if not replay:
-        return mine
-    times = max(1, math.ceil(share / (1 - share) * len(replay) / len(mine)))
-    return mine * times
+def _signature(path: Path | None) -> str:
+    """Name a file by size and time; one that cannot be looked at is told when it is read."""
+    try:
+        status = None if path is None else path.stat()
+    except OSError:
+        status = None
+    return "-" if status is None else f"{status.st_size}/{status.st_mtime_ns}"
 
 
 def _judge_and_publish(
@@ -317,10 +255,27 @@ def _judge_and_publish(
         new = LocalCorrection(network.to(device), recipe.correction)
         before = score_correction(models.correction, models.initial, held, config.clicks)
         after = score_correction(new, models.initial, held, config.clicks)
+    if not before or before.keys() != after.keys():
+        raise UpdateError("none of the accepted labels held out can be read; the log says why")
     verdict = judge(before, after)
+    add_metrics(
+        made,
+        name,
+        {
+            "held_out_studies": float(verdict.cases),
+            "held_out_dice": round(verdict.after[0], 4),
+            "held_out_dice_worst_decile": round(verdict.after[1], 4),
+            "held_out_dice_before": round(verdict.before[0], 4),
+        },
+    )
     counts = store.version(name)
-    if counts.version != BASE and counts.manifest().sha256 == manifest.sha256:
-        reason = f"nothing new was accepted: {counts.version} was made of the same labels"
+    made_before = [
+        one.version
+        for one in store.versions(name)
+        if one.version != BASE and one.manifest().sha256 == manifest.sha256
+    ]
+    if made_before:  # it counts, or somebody went back to an earlier one
+        reason = f"nothing new was accepted: {made_before[0]} was made of the same labels"
         return Outcome(name, False, reason, counts.version, verdict, 0, len(held), 0)
     if not verdict.is_better:
         return Outcome(name, False, verdict.reason, counts.version, verdict, 0, len(held), 0)

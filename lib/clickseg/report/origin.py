@@ -13,14 +13,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clickseg.accepted import history
 from clickseg.record import RECORD_ENDING, RecordError, clicks_made, read_record
 from clickseg.study import LABEL_FOLDER
+from clickseg.volume import ImageError, read_label, stem_of
 
 INDEX = "datastore_v2.json"
 """The server's list of images and labels, in the studies folder."""
 
 ACCEPTED_TAG = "final"
+
+ANYBODY = "admin"
+"""The user of every request to a server without authentication: it says nothing."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -28,7 +35,9 @@ logger = logging.getLogger(__name__)
 class Origin:
     """How an outline came about; ``versions`` is how many were accepted before it.
 
-    ``clicks`` are those that a reader made since then and did not take back.
+    ``clicks`` are those that a reader made since the version before and did not take back, without
+    scribbles. Where none came and the outline is that version, voxel for voxel, it was only saved
+    again: then they are those of that version.
     ``is_file_time``: ``when`` is the time of the file, which copying may have changed.
     """
 
@@ -61,7 +70,7 @@ def origin_of(studies: Path, index: Mapping[str, Any], case_id: str, label: Path
         label: the file of the label.
     """
     info = _get(_get(_get(_get(index, case_id), "labels"), ACCEPTED_TAG), "info")
-    who = _get(info, "client_id")
+    user = _name(_get(info, "user"))
     when = _time(_get(info, "ts"))
     is_file_time = when is None
     if when is None:
@@ -70,16 +79,20 @@ def origin_of(studies: Path, index: Mapping[str, Any], case_id: str, label: Path
         except OSError:
             is_file_time = False
     return Origin(
-        who.strip() or None if isinstance(who, str) else None,
+        _name(_get(info, "client_id")) or (None if user == ANYBODY else user),
         when,
         is_file_time,
-        _clicks(studies / LABEL_FOLDER / f"{case_id}{RECORD_ENDING}"),
+        _clicks(studies, case_id, label),
         _versions(studies, case_id),
     )
 
 
 def _get(values: Any, key: str) -> Any:
     return values.get(key) if isinstance(values, Mapping) else None
+
+
+def _name(value: Any) -> str | None:
+    return value.strip() or None if isinstance(value, str) else None
 
 
 def _read_json(path: Path) -> Any:
@@ -99,11 +112,25 @@ def _time(seconds: Any) -> datetime | None:
         return None
 
 
-def _clicks(path: Path) -> int | None:
+def _clicks(studies: Path, case_id: str, label: Path) -> int | None:
+    record = studies / LABEL_FOLDER / f"{case_id}{RECORD_ENDING}"
     try:
-        return clicks_made(read_record(path))
-    except RecordError:
+        noted = read_record(record)
+        for before in reversed(history(studies, case_id)):
+            if not all(one.is_repeated for one in noted) or not _is_same(label, before):
+                break
+            label, noted = before, read_record(before.with_name(stem_of(before) + RECORD_ENDING))
+    except (OSError, RecordError):
         return None
+    return clicks_made(noted)
+
+
+def _is_same(label: Path, other: Path) -> bool:
+    """Tell whether two masks have the same voxels; one that cannot be read is like none."""
+    try:
+        return np.array_equal(read_label(label).array, read_label(other).array)
+    except ImageError:
+        return False
 
 
 def _versions(studies: Path, case_id: str) -> int:

@@ -57,7 +57,7 @@ def summarize(patients: Mapping[str, Sequence[StudyReport]]) -> dict[str, Any]:
     """Return the figures at the top of the page, of the studies of each patient.
 
     ``median_ml`` is None where nothing is accepted. ``grown`` counts patients whose last accepted
-    study has grown since the one before or since the first, of ``followed`` that have two.
+    study has grown since the one before, of ``followed`` that have two.
     """
     studies = [study for visits in patients.values() for study in visits]
     accepted = [study for study in studies if study.state is State.ACCEPTED]
@@ -68,7 +68,7 @@ def summarize(patients: Mapping[str, Sequence[StudyReport]]) -> dict[str, Any]:
     ]
     volumes_ml = [study.measurement.volume_ml for study in accepted if study.measurement]
     last = [
-        {against.change.verdict for against in list(changes.values())[-1]}
+        list(changes.values())[-1][0].change.verdict  # the first is against the one before
         for changes in map(changes_of, patients.values())
         if changes
     ]
@@ -79,7 +79,7 @@ def summarize(patients: Mapping[str, Sequence[StudyReport]]) -> dict[str, Any]:
         "clicks": sum(known),
         "clicks_known": len(known),
         "median_ml": statistics.median(volumes_ml) if volumes_ml else None,
-        "grown": sum(Verdict.GROWN in verdicts for verdicts in last),
+        "grown": last.count(Verdict.GROWN),
         "followed": len(last),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from clickseg.drawing import draw_largest_slice
 from clickseg.report.measure import Measurement, measure
 from clickseg.report.origin import Origin, origin_of
-from clickseg.study import Case, Study, read_case_label, read_study
+from clickseg.study import Case, Study, read_case_label, read_study, told_alike
 from clickseg.volume import find_image
 
 MODEL_FOLDER = "labels/original"
 """Where the server stores outlines that no reader has accepted."""
+
+UNUSABLE = (OSError, ValueError, MemoryError, RuntimeError)
+"""What one study may fail with: ImageError is a ValueError, SimpleITK and torch raise RuntimeError
+where there is no memory."""
 
 Mask = NDArray[np.uint8]
 Outliner = Callable[[Study], Mask]
@@ -75,21 +79,31 @@ def describe(
             origin=origin,
             pictures={} if mask is None else draw_largest_slice(study, mask),
         )
-    except (OSError, ValueError) as error:  # ImageError among them
-        reason = str(error) or type(error).__name__
+    except UNUSABLE as error:
         return StudyReport(
-            case.case_id, State.UNREADABLE, case.t2 is not None, reason, origin=origin
+            case.case_id, State.UNREADABLE, case.t2 is not None, _told(error), origin=origin
         )
+
+
+def describe_alike(cases: Sequence[Case]) -> StudyReport:
+    """Tell of cases that share an id; which of them an outline belongs to is not known."""
+    has_t2 = cases[0].t2 is not None
+    return StudyReport(cases[0].case_id, State.UNREADABLE, has_t2, told_alike(cases))
 
 
 def _read(case: Case) -> tuple[Study, str]:
     """Read a study, without its T2 if that cannot be used, and say why it cannot."""
     try:
         return read_study(case.t1ce, case.t2), ""
-    except (OSError, ValueError) as error:
+    except UNUSABLE as error:
         if case.t2 is None:
             raise
-        return read_study(case.t1ce), str(error)
+        reason = _told(error)
+    return read_study(case.t1ce), reason
+
+
+def _told(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _outline_of(

@@ -111,8 +111,11 @@ def _recorded_click(
     grid = Grid(tuple(case.region.shape[1:]), case.affine)  # type: ignore[arg-type]
     click = clicks[rng.integers(len(clicks))]
     voxel = click.voxel(grid)
-    is_inside = all(0 <= v < n for v, n in zip(voxel, grid.shape, strict=True))
-    return (voxel, click.is_foreground) if is_inside else None
+    if not all(0 <= v < n for v, n in zip(voxel, grid.shape, strict=True)):
+        return None
+    # What the reader took back by hand before accepting is no example to follow.
+    is_right = bool(case.region_label[0][voxel]) == click.is_foreground
+    return (voxel, click.is_foreground) if is_right else None
 
 
 def _mark(voxel_ijk: Voxel, shape: tuple[int, ...], config: LocalConfig) -> NDArray[np.uint8]:

@@ -95,14 +95,15 @@ def _prepare(case: Case, fine_mm: Spacing, size: Size3, coarse_mm: Spacing, seed
     empty = [
         take(image, place, beside).half() for place in places if not take(mask, place, beside).any()
     ]
+    region_label = (take(mask, center) > 0.5).byte()
     return Prepared(
         case.case_id,
         take(image, center).half(),
-        (take(mask, center) > 0.5).byte(),
+        region_label,
         tuple(empty),
         shrink(image, spacing_mm.tolist(), coarse_mm).half(),
         (shrink(mask, spacing_mm.tolist(), coarse_mm) > 0.3).byte(),
-        has_tumor,
+        bool(region_label.any()),  # a speck may lie between the voxels of the region
         Box.around(np.rint(center), spacing_mm, fine_mm, size).affine(study.grid.canonical.affine),
     )
 

@@ -1,0 +1,96 @@
+"""Who is held out of all training, and whether a new model may be published."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clickseg.learning.gate import judge
+from clickseg.learning.holdout import HoldOutError, grow_holdout, read_holdout
+
+PATTERN = "^([A-Z]+-[0-9]+)"
+SHARE = 0.25
+
+
+def test_the_holdout_grows_by_patients(tmp_path):
+    path = tmp_path / "holdout.json"
+    first = grow_holdout(path, ["A-1"], PATTERN, SHARE)
+    assert (first.training, first.validation) == (("A-1",), ())  # one alone trains
+    ids = ["A-1", "A-2", "A-2v2", "A-3", "A-4"]
+    split = grow_holdout(path, ids, PATTERN, SHARE)
+    held = {name.removesuffix("v2") for name in split.validation}
+    assert len(held) == 1
+    assert "A-1" in split.training
+    assert sorted([*split.training, *split.validation]) == ids
+    assert grow_holdout(path, ids, PATTERN, SHARE) == split
+    assert list(read_holdout(path).values()).count("holdout") == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.sets(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=6))
+def test_no_patient_ever_changes_sides(tmp_path_factory, additions):
+    path = tmp_path_factory.mktemp("h") / "holdout.json"
+    known: set[int] = set()
+    before: dict[str, str] = {}
+    for addition in additions:
+        known |= addition
+        ids = [f"A-{n}{visit}" for n in known for visit in ("", "v1")]
+        split = grow_holdout(path, ids, PATTERN, SHARE)
+        sides = read_holdout(path)
+        assert before.items() <= sides.items()
+        assert set(split.training) | set(split.validation) == set(ids)
+        for side, names in (("training", split.training), ("holdout", split.validation)):
+            assert all(sides[name.removesuffix("v1")] == side for name in names)
+        held = sum(side == "holdout" for side in sides.values())
+        assert held == min(round(SHARE * len(known)), len(known) - 1)
+        before = sides
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"patients": {"A-1": "both"}}', '{"patients": 3}'])
+def test_a_damaged_holdout_is_told_and_left(tmp_path, text):
+    path = tmp_path / "holdout.json"
+    path.write_text(text)
+    with pytest.raises(HoldOutError, match=r"holdout\.json"):
+        grow_holdout(path, ["A-1"], PATTERN, SHARE)
+    assert path.read_text() == text
+
+
+def test_the_gate_by_hand():
+    before = {"a": 0.9, "b": 0.8, "c": 0.4}
+    better = judge(before, {"a": 0.9, "b": 0.85, "c": 0.4})
+    assert better.is_better
+    assert better.before == (pytest.approx(0.7), pytest.approx(0.4))
+    assert better.after == (pytest.approx(2.15 / 3), pytest.approx(0.4))
+    assert better.p is None
+    # The mean rises, but the worst study falls.
+    worse = judge(before, {"a": 1.0, "b": 0.9, "c": 0.39})
+    assert not worse.is_better
+    assert worse.reason == "worse on 3 held-out studies: mean Dice 0.7000 -> 0.7633, " \
+        "worst-decile Dice 0.4000 -> 0.3900"  # fmt: skip
+    assert not judge(before, {"a": 0.8, "b": 0.8, "c": 0.45}).is_better
+    assert judge(before, dict(reversed(before.items()))).is_better
+
+
+def test_the_gate_tests_pairs_where_there_are_enough():
+    before = {str(n): 0.5 for n in range(7)}
+    after = {str(n): 0.5 + 0.01 * n for n in range(7)}
+    assert judge(before, after).p == pytest.approx(2 / 2**6)  # six gains of one sign
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=25))
+def test_of_two_models_one_is_not_worse_unless_mean_and_worst_disagree(pairs):
+    before = {str(n): a for n, (a, _) in enumerate(pairs)}
+    after = {str(n): b for n, (_, b) in enumerate(pairs)}
+    there, back = judge(before, after), judge(after, before)
+    assert there.before == back.after
+    mean, worst = np.subtract(there.after, there.before)
+    assert there.is_better or back.is_better or mean * worst < 0
+
+
+def test_scores_of_other_cases_are_refused():
+    for other in ({}, {"b": 1.0}):
+        with pytest.raises(ValueError, match="same cases"):
+            judge({"a": 0.5}, other)
+    with pytest.raises(ValueError, match="same cases"):
+        judge({}, {})

@@ -1,0 +1,177 @@
+"""Published models: versions, which one counts, and the way back."""
+
+import json
+import shutil
+import threading
+
+import pytest
+from tiny import tiny
+
+from clickseg.learning.store import BASE, KEPT, ModelStore, StoreBusyError, published_in
+from clickseg.modelfile import Manifest, ModelError, read_manifest, save_model
+from clickseg.networks import build_network
+
+
+def made(folder, seed, name="initial"):
+    """A model file of another hash for each seed."""
+    network = build_network("dynunet", tiny().correction.network.arguments)
+    for parameter in network.parameters():
+        parameter.data.fill_(seed)
+    manifest = Manifest(name, {}, {"source": f"seed {seed}"}, {})
+    return save_model(folder / f"{name}-{seed}", network, manifest), folder / f"{name}-{seed}"
+
+
+def test_an_empty_store_is_its_base(tmp_path, base):
+    store = ModelStore(tmp_path / "store", base)
+    assert store.current() == {"initial": BASE, "correction": BASE}
+    assert [one.version for one in store.versions("initial")] == [BASE]
+    assert store.version("initial").folder == base
+    assert store.state() is None
+    assert store.load().hashes["initial"] == read_manifest(base, "initial").short_hash
+    assert not (tmp_path / "store").exists()  # looking makes nothing
+
+
+def test_publishing_counts_up_and_changes_the_state(tmp_path, base):
+    store = ModelStore(tmp_path / "store", base)
+    states = []
+    for seed in (1, 2):
+        manifest, folder = made(tmp_path, seed)
+        version = store.publish("initial", folder)
+        assert version.version == f"{seed:04d}-{manifest.short_hash}"
+        assert version.is_current
+        assert version.manifest().sha256 == manifest.sha256
+        states.append(store.state())
+    assert states[0] != states[1]
+    assert store.current()["correction"] == BASE
+    assert [one.is_current for one in store.versions("initial")] == [False, False, True]
+
+
+def test_five_versions_are_kept_and_no_number_is_given_twice(tmp_path, base):
+    store = ModelStore(tmp_path / "store", base)
+    for seed in range(1, KEPT + 3):
+        store.publish("initial", made(tmp_path, seed)[1])
+    assert [one.number for one in store.versions("initial")] == [0, 3, 4, 5, 6, 7]
+    store.rollback("initial", store.versions("initial")[1].version)  # the oldest that is kept
+    store.publish("initial", made(tmp_path, 9)[1])
+    store.rollback("initial", BASE)
+    assert store.publish("initial", made(tmp_path, 10)[1]).number == 9
+
+
+def test_the_version_that_counts_is_never_removed(tmp_path, base, monkeypatch):
+    store = ModelStore(tmp_path / "store", base)
+    for seed in range(1, KEPT + 1):
+        store.publish("initial", made(tmp_path, seed)[1])
+    first = store.versions("initial")[1].version
+    real = ModelStore._set
+    # As if somebody went back in the moment before versions are removed.
+    monkeypatch.setattr(ModelStore, "_set", lambda self, _: real(self, {"initial": first}))
+    store.publish("initial", made(tmp_path, 8)[1])
+    assert store.version("initial").version == first
+
+
+def test_rollback_goes_one_back_or_to_a_named_version(tmp_path, base):
+    store = ModelStore(tmp_path / "store", base)
+    names = [store.publish("initial", made(tmp_path, seed)[1]).version for seed in (1, 2, 3)]
+    assert store.rollback("initial").version == names[1]
+    assert store.rollback("initial").version == names[0]
+    assert store.rollback("initial").version == BASE
+    with pytest.raises(ModelError, match="nothing came before"):
+        store.rollback("initial")
+    assert store.rollback("initial", names[2]).version == names[2]
+    with pytest.raises(ModelError, match="there is no version '0009-x'"):
+        store.rollback("initial", "0009-x")
+
+
+def test_what_is_damaged_is_neither_published_nor_gone_back_to(tmp_path, base):
+    store = ModelStore(tmp_path / "store", base)
+    good = store.publish("initial", made(tmp_path, 1)[1])
+    _, folder = made(tmp_path, 2)
+    (folder / "initial.pt").write_bytes(b"half")
+    with pytest.raises(ModelError, match="is not the file"):
+        store.publish("initial", folder)
+    store.publish("initial", made(tmp_path, 3)[1])
+    (good.folder / "initial.pt").write_bytes(b"half")
+    with pytest.raises(ModelError, match="is not the file"):
+        store.rollback("initial", good.version)
+    assert store.version("initial").number == 2
+    assert not list((tmp_path / "store").rglob(".part-*"))
+
+
+def test_a_publication_that_fails_leaves_the_published_model(tmp_path, base, monkeypatch):
+    store = ModelStore(tmp_path / "store", base)
+    first = store.publish("initial", made(tmp_path, 1)[1])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space"):
+        store.publish("initial", made(tmp_path, 2)[1])
+    assert store.versions("initial")[-1].version == first.version == store.current()["initial"]
+    assert not list((tmp_path / "store").rglob(".part-*"))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"other": "0001"}', '{"initial": 3}'])
+def test_a_damaged_list_of_what_counts_is_told(tmp_path, base, text):
+    (tmp_path / "current.json").write_text(text)
+    with pytest.raises(ModelError, match=r"current\.json"):
+        ModelStore(tmp_path, base).current()
+
+
+def test_one_process_at_a_time_trains_a_model(tmp_path, base):
+    store, errors = ModelStore(tmp_path / "store", base), []
+
+    def other():
+        try:
+            with ModelStore(tmp_path / "store", base).training("initial"):
+                pass
+        except StoreBusyError as error:
+            errors.append(str(error))
+
+    with store.training("initial"), store.training("correction"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert errors == ["initial is being trained by another process already"]
+    other()
+    assert len(errors) == 1
+
+
+def test_each_base_has_a_store_of_its_own(tmp_path, base):
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    assert published_in(tmp_path, base) == published_in(tmp_path, other)
+    values = json.loads((other / "initial.json").read_text()) | {"sha256": "ab" * 32}
+    (other / "initial.json").write_text(json.dumps(values))
+    assert published_in(tmp_path, base) != published_in(tmp_path, other)
+    assert published_in(tmp_path, tmp_path / "none").name == "published-none-none"
+
+
+def test_a_store_serves_no_other_base(base, tmp_path):
+    store = ModelStore(tmp_path / "store", base)
+    store.publish("initial", made(tmp_path, 1)[1])
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    values = json.loads((other / "initial.json").read_text()) | {"sha256": "ab" * 32}
+    (other / "initial.json").write_text(json.dumps(values))
+    with pytest.raises(ModelError, match="of another base"):
+        ModelStore(tmp_path / "store", other).load()
+    with pytest.raises(ModelError, match="of another base"):
+        ModelStore(tmp_path / "store", other).publish("initial", made(tmp_path, 2)[1])
+
+
+def test_the_way_back_is_open_when_the_list_is_damaged(base, tmp_path):
+    store = ModelStore(tmp_path / "store", base)
+    store.publish("initial", made(tmp_path, 1)[1])
+    (tmp_path / "store/current.json").write_text("{")
+    assert store.rollback("initial", BASE).is_current
+    assert store.current() == {"initial": BASE, "correction": BASE}
+
+
+def test_what_a_killed_publication_left_is_cleared(base, tmp_path):
+    store = ModelStore(tmp_path / "store", base)
+    left = tmp_path / "store/versions/initial/.part-x"
+    left.mkdir(parents=True)
+    (left / "initial.pt").write_bytes(b"half")
+    store.publish("initial", made(tmp_path, 1)[1])
+    assert not left.exists()

@@ -1,0 +1,244 @@
+"""A round of learning in miniature."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import short, tiny, write_case
+from typer.testing import CliRunner
+
+from clickseg.cli import app
+from clickseg.learning.gate import judge
+from clickseg.learning.holdout import read_holdout
+from clickseg.learning.store import BASE, ModelStore
+from clickseg.learning.update import UpdateError, last_outcome, update_model
+from clickseg.modelfile import Manifest, read_manifest, save_model
+from clickseg.networks import build_network
+from clickseg.training import loop, two_stage
+from clickseg.training.augment import augment
+
+
+@pytest.mark.parametrize("name", ["initial", "correction"])
+def test_a_round_trains_and_the_gate_decides(small_studies, base, tmp_path, monkeypatch, name):
+    shutil.copytree(small_studies, tmp_path / "studies")
+    store, told = ModelStore(tmp_path / "store", base), []
+    verdicts = iter([True, False])
+    monkeypatch.setattr(
+        "clickseg.learning.update.judge",
+        lambda a, b: replace(judge(a, b), is_better=next(verdicts)),
+    )
+    outcome = update_model(name, tmp_path / "studies", store, short(), watch=told.append)
+    assert outcome.is_published
+    assert store.current()[name] == outcome.version
+    assert (outcome.training, outcome.holdout) == (3, 1)
+    epochs = 3 if name == "initial" else 2
+    assert [(one.epoch, one.epochs) for one in told] == [(n + 1, epochs) for n in range(epochs)]
+    assert told[-1].dice is not None
+    manifest = store.version(name).manifest()
+    held = read_holdout(tmp_path / "studies" / ".clickseg" / "holdout.json")
+    assert set(manifest.data["training"]).isdisjoint(manifest.data["validation"])
+    assert {held[case] for case in manifest.data["validation"]} == {"holdout"}
+    assert "3 accepted studies" in manifest.data["source"]
+    assert last_outcome(store, name)["version"] == outcome.version
+    store.load()
+    # Another label, another round: worse, so the first one stays.
+    write_case(tmp_path / "studies", "VS-9", (33, 26, 9), 4.5)
+    second = update_model(name, tmp_path / "studies", store, short())
+    assert not second.is_published
+    assert store.current()[name] == outcome.version == second.version
+
+
+def test_the_same_labels_are_not_published_twice(small_studies, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "clickseg.learning.update.judge", lambda a, b: replace(judge(a, b), is_better=True)
+    )
+    shutil.copytree(small_studies, tmp_path / "studies")
+    store = ModelStore(tmp_path / "store", base)
+    first = update_model("initial", tmp_path / "studies", store, short())
+    second = update_model("initial", tmp_path / "studies", store, short())
+    assert not second.is_published
+    assert "nothing new was accepted" in second.reason
+    assert [one.number for one in store.versions("initial")] == [0, 1]
+    assert second.version == first.version
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_too_few_labels_are_told(small_studies, base, tmp_path, count):
+    shutil.copytree(small_studies, tmp_path / "studies")
+    for path in sorted((tmp_path / "studies/labels/final").iterdir())[count:]:
+        path.unlink()
+    with pytest.raises(UpdateError, match=f"at least 3 patients .* labels of {count}$"):
+        update_model("initial", tmp_path / "studies", ModelStore(tmp_path / "s", base), short())
+    assert not (tmp_path / "studies" / ".clickseg").exists()
+
+
+def test_a_corrupt_study_among_good_ones_is_left_out(small_studies, base, tmp_path, caplog):
+    shutil.copytree(small_studies, tmp_path / "studies")
+    (tmp_path / "studies" / "VS-0.nii.gz").write_bytes(b"nothing")
+    shutil.copy(
+        tmp_path / "studies/labels/final/VS-1.nii.gz", tmp_path / "studies/labels/final/VS-0.nii.gz"
+    )
+    holdout = {"patients": {f"VS-{n}": "training" for n in (0, 1, 2, 3)} | {"VS-4": "holdout"}}
+    (tmp_path / "studies/.clickseg").mkdir()
+    (tmp_path / "studies/.clickseg/holdout.json").write_text(json.dumps(holdout))
+    store = ModelStore(tmp_path / "store", base)
+    outcome = update_model("correction", tmp_path / "studies", store, short())
+    assert outcome.verdict.cases == 1
+    assert any("VS-0 is left out" in record.message for record in caplog.records)
+
+
+def test_an_empty_mask_trains_too(small_studies, base, tmp_path):
+    shutil.copytree(small_studies, tmp_path / "studies")
+    write_case(tmp_path / "studies", "VS-7", (30, 26, 9), -1.0)
+    sides = {f"VS-{n}": "training" for n in (1, 2, 3, 7)} | {"VS-4": "holdout"}
+    (tmp_path / "studies/.clickseg").mkdir()
+    (tmp_path / "studies/.clickseg/holdout.json").write_text(json.dumps({"patients": sides}))
+    for name in ("initial", "correction"):
+        store = ModelStore(tmp_path / "store", base)
+        update_model(name, tmp_path / "studies", store, short())
+        run = next((tmp_path / "store/rounds" / name).glob("*/"))
+        assert "VS-7" in read_manifest(run, name).data["training"]
+
+
+def test_empty_masks_alone_teach_no_correction(base, tmp_path):
+    for number in range(1, 5):
+        write_case(tmp_path / "studies", f"VS-{number}", (30, 26, 9), -1.0)
+    store = ModelStore(tmp_path / "store", base)
+    with pytest.raises(UpdateError, match="all are empty"):
+        update_model("correction", tmp_path / "studies", store, short())
+
+
+def test_replay_brings_no_patient_of_the_studies_back(small_studies, base, tmp_path):
+    """Else a study that is held out would train."""
+    shutil.copytree(small_studies, tmp_path / "studies")
+    write_case(tmp_path / "replay", "VS-8", (30, 26, 9), 4.0)
+    shutil.copytree(small_studies, tmp_path / "replay", dirs_exist_ok=True)
+    store = ModelStore(tmp_path / "store", base)
+    config = replace(short(), replay=9)
+    update_model("initial", tmp_path / "studies", store, config, replay=tmp_path / "replay")
+    data = read_manifest(next((tmp_path / "store/rounds/initial").glob("*/")), "initial").data
+    assert "VS-8" in data["training"]
+    assert len(data["training"]) == len(set(data["training"])) == 4
+    assert not set(data["training"]) & set(data["validation"])
+
+
+def test_what_was_gone_back_from_is_not_published_again(small_studies, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "clickseg.learning.update.judge", lambda a, b: replace(judge(a, b), is_better=True)
+    )
+    shutil.copytree(small_studies, tmp_path / "studies")
+    store = ModelStore(tmp_path / "store", base)
+    first = update_model("initial", tmp_path / "studies", store, short())
+    store.rollback("initial")
+    second = update_model("initial", tmp_path / "studies", store, short())
+    assert not second.is_published
+    assert first.version in second.reason
+    assert store.current()["initial"] == BASE
+
+
+def test_new_clicks_or_another_image_make_another_round(small_studies, base, tmp_path):
+    shutil.copytree(small_studies, tmp_path / "studies")
+    store = ModelStore(tmp_path / "store", base)
+    runs = []
+    for change in ("", "labels/final/VS-1.clicks.json", "t2/VS-2.nii.gz"):
+        if change:
+            shutil.copy(tmp_path / "studies/VS-2.nii.gz", tmp_path / "studies" / change)
+        update_model("correction", tmp_path / "studies", store, short())
+        runs.append(next((tmp_path / "store/rounds/correction").glob("*/")).name)
+    assert len(set(runs)) == 3
+
+
+def test_a_round_that_was_killed_goes_on(small_studies, base, tmp_path, monkeypatch):
+    """Killed in the middle of an epoch: what it has of that one is lost, nothing else."""
+    shutil.copytree(small_studies, tmp_path / "studies")
+    whole = ModelStore(tmp_path / "whole", base)
+    update_model("initial", tmp_path / "studies", whole, short())
+
+    class Killed(BaseException):
+        pass
+
+    told, steps = [], []
+
+    def killed(*arguments):
+        steps.append(1)
+        if len(steps) == 6:  # epochs have two steps of one item
+            raise Killed
+        return augment(*arguments)
+
+    store = ModelStore(tmp_path / "store", base)
+    with monkeypatch.context() as patched:
+        patched.setattr(two_stage, "augment", killed)
+        with pytest.raises(Killed):
+            update_model("initial", tmp_path / "studies", store, short(), watch=told.append)
+    assert [progress.epoch for progress in told] == [1, 2]
+    assert store.current()["initial"] == BASE
+    update_model("initial", tmp_path / "studies", store, short(), watch=told.append)
+    assert [progress.epoch for progress in told] == [1, 2, 3]
+    hashes = [
+        read_manifest(
+            next((one.folder / "rounds/initial").glob("*/initial.json")).parent, "initial"
+        )
+        for one in (whole, store)
+    ]
+    assert hashes[0].sha256 == hashes[1].sha256  # as if nothing had happened
+
+
+def test_a_full_disk_leaves_the_published_model(small_studies, base, tmp_path, monkeypatch):
+    shutil.copytree(small_studies, tmp_path / "studies")
+    store = ModelStore(tmp_path / "store", base)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop, "_save", full)
+    with pytest.raises(UpdateError, match="No space"):
+        update_model("initial", tmp_path / "studies", store, short())
+    assert store.current()["initial"] == BASE
+    with store.training("initial"):  # the lock was given back
+        pass
+
+
+def test_the_published_recipe_is_not_updated(tmp_path):
+    network = build_network("dynunet", tiny().correction.network.arguments)
+    recipe = Path(__file__).parents[2] / "configs" / "published.yaml"
+    from clickseg.config import as_values, load_config
+
+    for name in ("initial", "correction"):
+        save_model(tmp_path, network, Manifest(name, as_values(load_config(recipe)), {}, {}))
+    with pytest.raises(UpdateError, match="whole_volume and paste"):
+        update_model("initial", tmp_path, ModelStore(tmp_path / "s", tmp_path), short())
+
+
+def test_the_command_says_how_it_ended(small_studies, base, tmp_path):
+    shutil.copytree(small_studies, tmp_path / "studies")
+    run = CliRunner().invoke
+    update = tmp_path / "update.yaml"
+    fit = "{epochs: 1, steps_per_epoch: 1, batch: 1, optimizer: adamw, rate: 0.1, " \
+        "schedule: poly, bfloat16: false, average: 0}"  # fmt: skip
+    update.write_text(
+        "holdout: 0.2\nsmallest: 3\nreplay: 0\naccepted: 0.5\nclicks: 1\nrecorded: 0.5\n"
+        + "".join(f"{name}: {fit}\n" for name in ("locate", "segment", "correction"))
+    )
+    words = ["train", "click", "--studies", str(tmp_path / "studies"), "--base", str(base)]
+    words += ["--store", str(tmp_path / "store"), "--update", str(update)]
+    result = run(app, words)
+    assert result.exit_code == 0, result.output
+    assert "published: " in result.output
+    listed = run(app, ["models", "list", "--store", str(tmp_path / "store"), "--base", str(base)])
+    assert listed.exit_code == 0
+    assert "correction" in listed.output
+    shown = run(
+        app, ["models", "show", "initial", "--store", str(tmp_path / "s"), "--base", str(base)]
+    )
+    assert json.loads(shown.output)["name"] == "initial"
+
+
+@pytest.mark.parametrize(
+    "words", [["click"], ["rival", "--store", "s"], ["initial", "--store", "s", "--out", "o"]]
+)
+def test_options_that_do_not_go_together_are_told(tmp_path, words):
+    result = CliRunner().invoke(app, ["train", *words, "--studies", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--store" in result.output
