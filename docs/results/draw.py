@@ -12,6 +12,7 @@ from clickseg.evaluation.table import as_markdown, caption_of
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
 BEGIN, END = "<!-- results: drawn by `make readme` -->", "<!-- results: end -->"
+LOOP = "<!-- loop: drawn by `make readme` -->", "<!-- loop: end -->"
 
 
 def section() -> str:
@@ -24,13 +25,44 @@ def section() -> str:
     return "\n\n".join(parts)
 
 
+def loop_section() -> str:
+    """Return the table of the simulated loop."""
+    folder = HERE / "loop"
+    result: dict[str, Any] = json.loads((folder / "loop.json").read_text(encoding="utf-8"))
+    about = (folder / "about.md").read_text(encoding="utf-8").strip()
+    machine, studies = result["machine"], result["studies"]
+    told = [
+        f"`{result['command']}`",
+        f"{studies['to choose from']} studies to choose from, {studies['held out']} held out; base "
+        f"{' '.join(result['base'])}; {machine['processor']}, {machine['threads']} thread.",
+        "![Dice of studies held out against studies labeled](docs/results/loop/loop.png)",
+    ]
+    rows = [
+        "| strategy | seeds | studies labeled | clicks | Dice held out | with three clicks |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, one in result["strategies"].items():
+        columns = (one[key] for key in ("labelled", "clicks", "holdout_dice", "after_clicks"))
+        for labeled, clicks, before, after in zip(*columns, strict=True):
+            seeds = ", ".join(one["seeds"])
+            rows.append(
+                f"| {name} | {seeds} | {labeled:g} | {clicks:g} | {before:.3f} | {after:.3f} |"
+            )
+    return "\n\n".join([about, *told, "\n".join(rows)])
+
+
 def drawn(text: str) -> str:
-    """Return a README with the tables in their place."""
-    before, found, rest = text.partition(BEGIN)
-    _, ended, after = rest.partition(END)
+    """Return a README with the tables in their places."""
+    text = _put(text, BEGIN, END, section())
+    return _put(text, *LOOP, loop_section())
+
+
+def _put(text: str, begin: str, end: str, content: str) -> str:
+    before, found, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
     if not found or not ended:
-        raise SystemExit(f"{README.name} must hold the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{section()}\n\n{END}{after}"
+        raise SystemExit(f"{README.name} must hold the lines {begin} and {end}")
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
 if __name__ == "__main__":

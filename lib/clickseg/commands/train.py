@@ -18,6 +18,7 @@ from clickseg.models import WEIGHTS
 from clickseg.study import labeled_cases
 from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
+from clickseg.training.processes import join_processes, leave_processes
 from clickseg.training.rival import train_rival
 
 
@@ -85,9 +86,11 @@ def train(
         raise typer.BadParameter("a training from scratch wants --config and --out, and a part "
                                  "other than click; an update wants --store")  # fmt: skip
     cases = labeled_cases(studies, labels)
+    device = join_processes(device)
     if part is Part.RIVAL:
         train_rival(cases, load_recipe(config, RivalConfig), out, device, source)
     elif part is Part.CORRECTION:
         train_correction(cases, load_config(config), out, device, source)
     else:
         train_initial(cases, load_config(config), out, device, source)
+    leave_processes()

@@ -1,11 +1,13 @@
 """The training loop, one for all networks: resumable, seeded, watched.
 
 ignite runs it. What a step sees depends on (seed, epoch, step) alone, and a checkpoint is
-written after each epoch, so a run that was killed goes on as if nothing had happened.
+written after each epoch, so a run that was killed goes on as if nothing had happened. Several
+processes share a step: each draws parts of its batch, and their gradients are added up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from clickseg.atomic import replacing
 from clickseg.config import FitConfig
+from clickseg.training import processes
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class Run:
 
     ``seconds``: how long each network was trained, by name, before a run was resumed included.
     Runs made of a run by ``replace`` share it. ``watch`` is told of each epoch once it is saved.
+    ``parts``: batches a step, whose losses are averaged; at least one a process.
     """
 
     folder: Path
@@ -58,6 +62,7 @@ class Run:
     device: str = "cpu"
     seconds: dict[str, float] = field(default_factory=dict)
     watch: Callable[[Epoch], None] | None = None
+    parts: int = 1
 
 
 def fit(
@@ -87,30 +92,39 @@ def fit(
         else None
     )
     device_type = torch.device(run.device).type
+    parts = max(run.parts, processes.count())
+    mine = range(processes.number(), parts, processes.count())
 
     def step(engine: Engine, number: int) -> float:
         network.train()
-        rng = np.random.default_rng([run.seed, engine.state.epoch, number])
-        torch.manual_seed(int(rng.integers(2**31)))
-        batch = draw(rng)
-        with torch.autocast(device_type, torch.bfloat16, enabled=config.bfloat16):
-            loss = loss_of(network, batch)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for part in mine:
+            # The first part is seeded as the only one of a process alone.
+            rng = np.random.default_rng(
+                [run.seed, engine.state.epoch, number, *([part] * (part > 0))]
+            )
+            torch.manual_seed(int(rng.integers(2**31)))
+            batch = draw(rng)
+            with torch.autocast(device_type, torch.bfloat16, enabled=config.bfloat16):
+                loss = loss_of(network, batch) / parts
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        processes.sum_gradients(network.parameters())
         nn.utils.clip_grad_norm_(network.parameters(), 12.0)
         optimizer.step()
         if average is not None:
             average.update_parameters(network)
         if config.schedule == "poly":
             scheduler.step()
-        return float(loss.detach())
+        return processes.sum_values(total, run.device)
 
     trainer = Engine(step)
-    parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    kept: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     if average is not None:
-        parts["average"] = average
+        kept["average"] = average
     checkpoint = run.folder / f"{run.name}.checkpoint.pt"
-    done = _resume(checkpoint, parts, run)
+    done = _resume(checkpoint, kept, run)
     before = run.seconds[run.name] = seconds_in(checkpoint)
     losses = EpochOutputStore()
     losses.attach(trainer, "losses")
@@ -124,8 +138,8 @@ def fit(
     @trainer.on(Events.EPOCH_COMPLETED)  # type: ignore[untyped-decorator]
     def _close_epoch(engine: Engine) -> None:
         loss = float(np.mean(engine.state.losses))
-        kept: Any = network if average is None else average.module
-        value = loss if validate is None else validate(kept.eval())
+        best: Any = network if average is None else average.module
+        value = loss if validate is None else validate(best.eval())
         engine.state.metrics = {"loss": loss, "validation": value}
         if config.schedule == "plateau":
             scheduler.step(value)
@@ -134,19 +148,27 @@ def fit(
             "%s epoch %d/%d: loss %.4f, validation %.4f, %.0f s",
             *(run.name, engine.state.epoch, config.epochs, loss, value, seconds),
         )
-        _save(checkpoint, parts, engine.state.epoch, seconds)
-        if run.watch is not None:
+        if processes.is_first():
+            _save(checkpoint, kept, engine.state.epoch, seconds)
+        processes.wait()
+        if run.watch is not None and processes.is_first():
             epoch = engine.state.epoch
             run.watch(Epoch(run.name, epoch, config.epochs, loss, value, seconds))
 
-    ProgressBar(desc=run.name, persist=True).attach(
-        trainer, output_transform=lambda loss: {"loss": loss}
-    )
+    if processes.is_first():
+        ProgressBar(desc=run.name, persist=True).attach(
+            trainer, output_transform=lambda loss: {"loss": loss}
+        )
     if done < config.epochs:
-        with TensorboardLogger(log_dir=str(run.folder / "log" / run.name)) as board:
-            board.attach_output_handler(
-                trainer, Events.EPOCH_COMPLETED, tag=run.name, metric_names=["loss", "validation"]
-            )
+        with contextlib.ExitStack() as stack:
+            if processes.is_first():
+                log = TensorboardLogger(log_dir=str(run.folder / "log" / run.name))
+                stack.enter_context(log).attach_output_handler(
+                    trainer,
+                    Events.EPOCH_COMPLETED,
+                    tag=run.name,
+                    metric_names=["loss", "validation"],
+                )
             trainer.run(range(config.steps_per_epoch), max_epochs=config.epochs)
     if average is not None:
         network.load_state_dict(average.module.state_dict())

@@ -14,6 +14,7 @@ from clickseg.config import SplitConfig, TwoStageConfig
 from clickseg.networks import build_network
 from clickseg.training.loop import Run, seconds_in
 from clickseg.training.prepare import Prepared
+from clickseg.training.processes import is_first, wait
 from clickseg.training.split import folds_of
 from clickseg.training.two_stage import region_pred, train_segment
 
@@ -53,6 +54,8 @@ def real_errors(
         held = [by_id[name] for name in fold.validation]
         for case in [*held, *(validation if number == 0 else [])]:
             errors[case.case_id] = region_pred(network, case, config, run.device)
-    with replacing(path) as part:
-        torch.save(errors, part)
+    wait()  # until no process asks any more whether the file is there
+    if is_first():
+        with replacing(path) as part:
+            torch.save(errors, part)
     return errors

@@ -23,6 +23,7 @@ from clickseg.metrics import dice
 from clickseg.modelfile import Manifest, save_model
 from clickseg.study import Case, read_case_label, read_study
 from clickseg.training.loop import Run
+from clickseg.training.processes import is_first, wait
 from clickseg.training.split import Split, read_split, split_cases, write_split
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,15 @@ def begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
     Raises:
         ConfigError: if the folder holds a run of another recipe, or of other cases.
     """
+    if not is_first():  # the first process has checked and written it all
+        wait()
+        return read_split(out / "split.json")
+    split = _begin(cases, config, out)
+    wait()
+    return split
+
+
+def _begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
     out.mkdir(parents=True, exist_ok=True)
     recipe = out / "config.yaml"
     if recipe.is_file() and load_recipe(recipe, type(config)) != config:
@@ -82,7 +92,10 @@ def finish(
         "machine": describe_machine(),
         "torch": torch.__version__,
     }
-    manifest = save_model(run.folder, network, Manifest(name, as_values(config), data, metrics))
+    manifest = Manifest(name, as_values(config), data, metrics)
+    if not is_first():
+        return manifest
+    manifest = save_model(run.folder, network, manifest)
     logger.info("%s is written to %s: %s", name, run.folder, metrics)
     return manifest
 
