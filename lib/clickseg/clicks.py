@@ -81,10 +81,23 @@ def _voxels(points: Any, name: str, shape: Voxel) -> list[Voxel]:
         raise ClickError(
             f"at most {MAX_CLICKS} clicks are taken in one request, {len(points)} came"
         )
-    voxels = []
-    for point in points:
-        voxels.append(_voxel(point, wanted, shape))
+    voxels = _plain(points, shape)
+    if voxels is None:  # one of them is odd: find it, and say why
+        voxels = [_voxel(point, wanted, shape) for point in points]
     return list(dict.fromkeys(voxels))
+
+
+def _plain(points: list[Any] | tuple[Any, ...], shape: Voxel) -> list[Voxel] | None:
+    """Read points that are lists of whole numbers in the image, all at once; None if one is not."""
+    if not all(
+        type(point) is list and len(point) == 3 and all(type(value) is int for value in point)
+        for point in points
+    ):
+        return None
+    i, j, k = shape
+    if not all(0 <= a < i and 0 <= b < j and 0 <= c < k for a, b, c in points):
+        return None
+    return [(a, b, c) for a, b, c in points]
 
 
 def _voxel(point: Any, wanted: str, shape: Voxel) -> Voxel:
