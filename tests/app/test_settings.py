@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import requests
@@ -16,12 +17,14 @@ def test_without_conf_all_three_models_are_served():
 
 def test_every_key_of_the_settings_can_be_read(tmp_path):
     values = {"models": "edit, click", "device": "cpu", "cache_mb": "7"}
-    values |= {"pretrained_path": str(tmp_path)}
+    values |= {"pretrained_path": str(tmp_path), "replay_path": str(tmp_path)}
+    values["update_path"] = __file__
     switches = [field.name for field in fields(Settings) if field.name not in values]
     settings = read_settings(values | dict.fromkeys(switches, "False"))
     assert settings.models == ("click", "edit")
     assert settings.cache_mb == 7
-    assert settings.pretrained_path == tmp_path
+    assert settings.pretrained_path == settings.replay_path == tmp_path
+    assert settings.update_path == Path(__file__)
     assert not any(getattr(settings, name) for name in switches)
 
 

@@ -10,6 +10,9 @@ import requests
 from serving import AFFINES, CENTER_RAS, LABEL, SHAPE, Server, save, tumor_image
 
 from clickseg.geometry import Grid, ijk_to_ras, ras_to_ijk
+from clickseg.learning.settings import load_update
+from clickseg.learning.store import BASE, ModelStore
+from clickseg.learning.update import update_model
 from clickseg.modelfile import read_manifest
 from clickseg.reader import next_click
 
@@ -211,3 +214,22 @@ def test_a_training_that_is_killed_harms_nothing_and_all_are_started_at_once(
         assert alone.status_code == 403
     finally:
         server.stop()
+
+
+def test_the_gate_rejects_what_was_trained_on_shuffled_labels(tmp_path, weights, studies):
+    """Models that find the tumor, then a round on labels of other places."""
+    places = [[-5, 4, 3], [5, -4, -3], [-5, -4, 3], [5, 4, -3], [0, 5, 5]]
+    labels = [np.roll(ball(3.2), place, axis=(0, 1, 2)) for place in places]
+    sides = {f"VS-{n:02d}": "training" for n in range(1, 6)} | {"VS-06": "holdout"}
+    for case_id, label in zip(sides, [*labels, ball(3.2)], strict=True):
+        path = studies / "labels/final" / f"{case_id}.nii.gz"
+        save(path, label.astype(np.uint8), AFFINE)
+    (studies / ".clickseg").mkdir()
+    (studies / ".clickseg/holdout.json").write_text(json.dumps({"patients": sides}))
+    store = ModelStore(tmp_path / "store", weights)
+    config = load_update(settings(tmp_path / "update.yaml", 3, 20, 0.02))
+    outcome = update_model("initial", studies, store, config)
+    assert outcome.verdict.before[0] > 0.9
+    assert outcome.reason.startswith("worse on 1 held-out studies")
+    assert not outcome.is_published
+    assert store.current()["initial"] == BASE

@@ -1,7 +1,7 @@
 """Studies and models in miniature, for what needs both."""
 
 import pytest
-from tiny import tiny, write_case
+from tiny import roomy, write_case
 
 from clickseg.study import labeled_cases
 from clickseg.training.correction import train_correction
@@ -21,6 +21,6 @@ def base(small_studies, tmp_path_factory):
     """Both models, barely trained."""
     folder = tmp_path_factory.mktemp("base")
     cases = labeled_cases(small_studies)
-    train_initial(cases, tiny(), folder, "cpu")
-    train_correction(cases, tiny(), folder, "cpu")
+    train_initial(cases, roomy(), folder, "cpu")
+    train_correction(cases, roomy(), folder, "cpu")
     return folder

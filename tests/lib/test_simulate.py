@@ -1,12 +1,9 @@
-"""The whole loop in miniature, and the gate against a model that learned nonsense."""
+"""The whole loop in miniature."""
 
 import json
-import shutil
-from dataclasses import replace
 
-import numpy as np
 import pytest
-from tiny import short, tiny, write_case
+from tiny import roomy, short, write_case
 from typer.testing import CliRunner
 
 from clickseg.cli import app
@@ -30,8 +27,8 @@ def studies(tmp_path_factory):
 def base(studies, tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     cases = labeled_cases(studies)
-    train_initial(cases, tiny(), folder, "cpu")
-    train_correction(cases, tiny(), folder, "cpu")
+    train_initial(cases, roomy(), folder, "cpu")
+    train_correction(cases, roomy(), folder, "cpu")
     return folder
 
 
@@ -117,47 +114,3 @@ def test_what_makes_no_sense_is_told(studies, base, tmp_path, words, said):
     given = ["simulate-loop", "--studies", str(studies), "--out", str(tmp_path), *words]
     result = CliRunner().invoke(app, [*given, "--base", str(base)])
     assert said in str(result.exception)
-
-
-def test_the_gate_rejects_what_was_trained_on_shuffled_labels(tmp_path_factory):
-    """A model that works, then a round on labels of other studies: it must not be published."""
-    from clickseg.learning.store import BASE, ModelStore
-    from clickseg.learning.update import update_model
-
-    folder = tmp_path_factory.mktemp("shuffled")
-    places = [(16, 14, 5), (44, 38, 13), (16, 38, 13), (44, 14, 5), (30, 26, 9), (20, 30, 6)]
-    for number, place in enumerate(places, start=1):
-        write_case(folder / "right", f"VS-{number}", place, 4.0)
-    fit = replace(tiny().initial.segment.fit, epochs=6, steps_per_epoch=40, rate=0.01)
-    recipe = tiny()
-    initial = recipe.initial
-    recipe = replace(
-        recipe,
-        initial=replace(
-            initial,
-            locate=replace(initial.locate, fit=fit),
-            segment=replace(initial.segment, fit=fit, patch=(32, 32, 8)),
-        ),
-    )
-    cases = labeled_cases(folder / "right")
-    train_initial(cases, recipe, folder / "base", "cpu")
-    train_correction(cases, recipe, folder / "base", "cpu")
-    shutil.copytree(folder / "right", folder / "wrong")
-    # Hold one out with its right label; the others get each other's.
-    (folder / "wrong/.clickseg").mkdir()
-    sides = {f"VS-{n}": "training" for n in range(1, 6)} | {"VS-6": "holdout"}
-    (folder / "wrong/.clickseg/holdout.json").write_text(json.dumps({"patients": sides}))
-    for number in range(1, 6):
-        other = number % 5 + 1
-        shutil.copy(
-            folder / f"right/labels/final/VS-{other}.nii.gz",
-            folder / f"wrong/labels/final/VS-{number}.nii.gz",
-        )
-    store = ModelStore(folder / "store", folder / "base")
-    long = short(locate=fit, segment=fit)
-    outcome = update_model("initial", folder / "wrong", store, long)
-    assert outcome.verdict.before[0] > 0.5, "the base learned nothing"
-    assert not outcome.is_published
-    assert outcome.reason.startswith("worse on 1 held-out studies")
-    assert store.current()["initial"] == BASE
-    assert np.isfinite(outcome.verdict.after).all()

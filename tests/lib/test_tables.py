@@ -333,5 +333,5 @@ def test_wrong_seeds_are_told(seeds, folders, tmp_path):
     command = ["table", str(TABLES / "losses.yaml"), "--studies", str(folders / "train")]
     command += ["--test", str(folders / "test"), "--out", str(tmp_path), "--seeds", seeds]
     result = CliRunner().invoke(app, command)
-    assert result.exit_code == 2
-    assert "--seeds is like 1,2,3" in result.output
+    assert isinstance(result.exception, ConfigError)
+    assert "--seeds is like 1,2,3" in str(result.exception)

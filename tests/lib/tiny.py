@@ -60,6 +60,13 @@ def tiny():
     )
 
 
+def roomy():
+    """``tiny`` with a fine patch that holds a whole study: one window in place of a hundred."""
+    config = tiny()
+    segment = replace(config.initial.segment, patch=(64, 64, 20))
+    return replace(config, initial=replace(config.initial, segment=segment))
+
+
 def write_case(folder, name, center, radius_mm, t2=True, label=True):
     grid = Grid(SHAPE, np.diag([-0.5, -0.5, 1.5, 1.0]))
     offsets = (np.indices(SHAPE).reshape(3, -1).T - center) * grid.spacing_mm
