@@ -20,8 +20,9 @@ from typing import Any
 
 from clickseg.clicks import Click, Clicks
 from clickseg.record import DAMAGE, Key, NotedClick, checked, key_of, utc_now
+from clickseg.study import PRIVATE_FOLDER
 
-JOURNAL_FOLDER = ".clickseg/clicks"
+JOURNAL_FOLDER = f"{PRIVATE_FOLDER}/clicks"
 """In the studies folder; no image is looked for there."""
 
 UPLOAD = "upload"

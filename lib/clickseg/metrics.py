@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from clickseg.geometry import voxel_ml
 
 HARM = 0.005
 """A click after which Dice falls by more than this did harm."""
-
 
 DIRECTIONS = 16
 """In which the width of a plane is measured before its diameter: a width within 0.5 % of it."""
@@ -30,6 +30,12 @@ def iou(pred: NDArray[Any], label: NDArray[Any]) -> float:
     """Return intersection over union of two masks of one shape; 1 where both are empty."""
     both, total = _overlap(pred, label)
     return both / (total - both) if total else 1.0
+
+
+def worst_decile(scores: ArrayLike) -> NDArray[np.float64]:
+    """Return the lowest tenth along the first axis, at least one, lowest first."""
+    ordered = np.sort(np.asarray(scores, dtype=float), axis=0)
+    return np.asarray(ordered[: max(1, math.ceil(len(ordered) / 10))])
 
 
 def volume_ml(mask: NDArray[Any], affine: ArrayLike) -> float:

@@ -29,6 +29,8 @@ from clickseg.volume import (
 
 T2_FOLDER = "t2"
 LABEL_FOLDER = "labels/final"
+PRIVATE_FOLDER = ".clickseg"
+"""For what goes with the studies and is neither image nor label."""
 logger = logging.getLogger(__name__)
 
 INTENSITY = "tissue-z-1"

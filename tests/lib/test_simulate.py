@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny import roomy, short, write_case
+from tiny import short, write_case
 from typer.testing import CliRunner
 
 from clickseg.cli import app
@@ -11,8 +11,6 @@ from clickseg.config import ConfigError
 from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
 from clickseg.record import read_record
 from clickseg.study import labeled_cases
-from clickseg.training.correction import train_correction
-from clickseg.training.initial import train_initial
 
 
 @pytest.fixture(scope="module")
@@ -20,15 +18,6 @@ def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     for number in range(1, 8):
         write_case(folder, f"VS-{number}", (20 + 3 * number, 26, 9), 3 + number % 3)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def base(studies, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    cases = labeled_cases(studies)
-    train_initial(cases, roomy(), folder, "cpu")
-    train_correction(cases, roomy(), folder, "cpu")
     return folder
 
 

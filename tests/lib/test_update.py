@@ -13,7 +13,7 @@ from clickseg.cli import app
 from clickseg.learning.gate import judge
 from clickseg.learning.holdout import read_holdout
 from clickseg.learning.store import BASE, ModelStore
-from clickseg.learning.update import UpdateError, last_outcome, update_model
+from clickseg.learning.update import UpdateError, update_model
 from clickseg.modelfile import Manifest, read_manifest, save_model
 from clickseg.networks import build_network
 from clickseg.training import loop, two_stage
@@ -41,7 +41,8 @@ def test_a_round_trains_and_the_gate_decides(small_studies, base, tmp_path, monk
     assert set(manifest.data["training"]).isdisjoint(manifest.data["validation"])
     assert {held[case] for case in manifest.data["validation"]} == {"holdout"}
     assert "3 accepted studies" in manifest.data["source"]
-    assert last_outcome(store, name)["version"] == outcome.version
+    kept = json.loads((tmp_path / "store/rounds" / name / "outcome.json").read_text())
+    assert kept["version"] == outcome.version
     store.load()
     # Another label, another round: worse, so the first one stays.
     write_case(tmp_path / "studies", "VS-9", (33, 26, 9), 4.5)

@@ -68,7 +68,7 @@ class ClickSegApp(MONAILabelApp):
             WEIGHTS if self.settings.use_pretrained_model else Path(app_dir) / "model"
         )
         self.store = ModelStore(published_in(Path(app_dir) / "model", folder), folder)
-        self._loaded_state = self.store.state()
+        self._loaded_state: tuple[int, int] | None = None
         # The server puts uploads where temporary files go: a folder of our own tells them from
         # whatever else a request may name.
         self._uploads = tempfile.TemporaryDirectory(prefix="vs-clickseg-", dir=SYSTEM_TEMP)

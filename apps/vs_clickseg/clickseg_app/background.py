@@ -27,12 +27,12 @@ import clickseg
 from clickseg.choosing.cached import HeldScores, hashes_of
 from clickseg.choosing.scores import StudyScores
 from clickseg.modelfile import ModelError
-from clickseg.study import T2_FOLDER
+from clickseg.study import PRIVATE_FOLDER, T2_FOLDER
 from clickseg.volume import EXTENSIONS
 
 logger = logging.getLogger(__name__)
 
-FOLDER = Path(".clickseg", "scores")
+FOLDER = Path(PRIVATE_FOLDER, "scores")
 """Where scores are, in the studies folder."""
 
 LOOK_EVERY_S = 10.0

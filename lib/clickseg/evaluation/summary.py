@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
 from clickseg.evaluation.curves import area, clicks_to_reach, harmful, iterative_iou_error
+from clickseg.metrics import worst_decile
 
 REACH = (0.85, 0.90, 0.95)
 OURS = "ours"
@@ -96,12 +97,11 @@ def _summarize(results: Sequence[Result], clicks: int) -> dict[str, Any]:
 def _of_tumors(results: Sequence[Result], clicks: int) -> dict[str, Any]:
     dices = np.array([curve(result, "dice", clicks) for result in results])
     ious = [curve(result, "iou", clicks) for result in results]
-    worst = np.sort(dices, axis=0)[: max(1, math.ceil(len(dices) / 10))]
     made = sum(len(result["clicks"]) for result in results)
     harm = sum(harmful([scores["dice"] for scores in result["scores"]]) for result in results)
     return {
         "dice": _means(dices),
-        "worst_decile": _means(worst),
+        "worst_decile": _means(worst_decile(dices)),
         "noc": {
             f"{wanted:.2f}": _rounded(float(np.mean([_noc(row, wanted, clicks) for row in dices])))
             for wanted in REACH

@@ -25,17 +25,15 @@ from clickseg.accepted import keep, read_accepted
 from clickseg.atomic import write_text
 from clickseg.choosing.order import ORDERS, Pool
 from clickseg.choosing.scores import score_study
-from clickseg.clicks import Click, Clicks
 from clickseg.config import ConfigError
 from clickseg.journal import Answered, Journals
-from clickseg.learning.gate import score_correction, score_initial
+from clickseg.learning.gate import clicked, score_correction, score_initial
 from clickseg.learning.settings import UpdateConfig
 from clickseg.learning.store import NAMES, ModelStore
 from clickseg.learning.update import UpdateError, update_model
 from clickseg.metrics import dice
 from clickseg.modelfile import read_manifest
 from clickseg.models import Models
-from clickseg.reader import next_click
 from clickseg.study import T2_FOLDER, Case, find_case, read_case_label, read_study
 from clickseg.volume import Volume, write_volume
 
@@ -100,33 +98,33 @@ class Loop:
             self._keep(steps, self._measure(store.load(self.device), 0, 0, {}))
         for _ in range(len(steps), rounds + 1):
             models = store.load(self.device)
-            clicks = self._begun() or self._choose(models, per_round)
+            clicks = self._begun(len(steps)) or self._choose(models, len(steps), per_round)
             if not clicks:
                 logger.info("no study is left to choose")
                 break
             for name, made in clicks.items():
                 if made is None:
                     clicks[name] = self._read(models, name)
-                    self._begin(clicks)
+                    self._begin(len(steps), clicks)
             gate = self._learn(store)
             spent = steps[-1].clicks + sum(made or 0 for made in clicks.values())
             labeled = len(self._labeled())
             self._keep(steps, self._measure(store.load(self.device), labeled, spent, gate))
-            self._round.unlink()
         return steps
 
     @property
     def _round(self) -> Path:
         return self.folder / "round.json"
 
-    def _begun(self) -> dict[str, int | None]:
+    def _begun(self, number: int) -> dict[str, int | None]:
         """Return the studies of a round that was stopped, and the clicks of those that are read."""
         if not self._round.is_file():
             return {}
-        return dict(json.loads(self._round.read_text(encoding="utf-8")))
+        begun = json.loads(self._round.read_text(encoding="utf-8"))
+        return dict(begun["clicks"]) if begun["number"] == number else {}
 
-    def _begin(self, clicks: dict[str, int | None]) -> None:
-        write_text(self._round, json.dumps(clicks) + "\n")
+    def _begin(self, number: int, clicks: dict[str, int | None]) -> None:
+        write_text(self._round, json.dumps({"number": number, "clicks": clicks}) + "\n")
 
     def _check_settings(self, per_round: int) -> None:
         """Refuse to go on with other settings than those that a run began with."""
@@ -159,7 +157,7 @@ class Loop:
     def _own(self, case: Case) -> Case:
         return find_case(self._studies / case.t1ce.name)
 
-    def _choose(self, models: Models, count: int) -> dict[str, int | None]:
+    def _choose(self, models: Models, number: int, count: int) -> dict[str, int | None]:
         """Return which studies are read in a round; no clicks are known of them yet."""
         labeled = self._labeled()
         waiting = [case.case_id for case in self.cases if case.case_id not in labeled]
@@ -170,34 +168,31 @@ class Loop:
         order = ORDERS[self.strategy](Pool(waiting, labeled, scores, self.seed))
         chosen: dict[str, int | None] = dict.fromkeys(itertools.islice(order, count))
         if chosen:
-            self._begin(chosen)
+            self._begin(number, chosen)
         return chosen
 
     def _read(self, models: Models, name: str) -> int:
         """Let the reader mend and accept a study; return the number of clicks."""
         case = next(case for case in self.cases if case.case_id == name)
         study = read_study(case.t1ce, case.t2)
-        label, grid = read_case_label(case, study.grid), study.grid.canonical
+        label = read_case_label(case, study.grid)
         start = mask = models.initial(study).mask
-        journals = Journals(self._studies)
-        clicks: Clicks = ()
-        while len(clicks) < self.reader.clicks and dice(mask, label) < self.reader.good:
-            seen = [click.voxel(grid) for click in clicks]
-            found = next_click(label, mask, grid.spacing_mm.tolist(), seen)
-            if found is None:
+        journals, clicks = Journals(self._studies), 0
+        answers = clicked(models.correction, study, start, label)
+        while clicks < self.reader.clicks and dice(mask, label) < self.reader.good:
+            made, mask = next(answers, ((), mask))
+            if not made:
                 break
-            clicks = (*clicks, Click.at(found[0], found[1], grid))
-            mask = models.correction(study, start, clicks).mask
+            clicks = len(made)
             changed = int(np.count_nonzero(mask != start))
-            journals.note(name, Answered("click", "initial", clicks, models.hashes, changed))
-        self._accept(name, Volume(study.grid.to_stored(mask), study.grid))
-        return len(clicks)
+            journals.note(name, Answered("click", "initial", made, models.hashes, changed))
+        self._accept(case, Volume(study.grid.to_stored(mask), study.grid))
+        return clicks
 
-    def _accept(self, name: str, volume: Volume) -> None:
+    def _accept(self, case: Case, volume: Volume) -> None:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            path = write_volume(Path(folder) / f"{name}.nii.gz", volume)
-            image = next(case.t1ce for case in self.cases if case.case_id == name)
-            keep(self._studies, name, read_accepted(path, image))
+            path = write_volume(Path(folder) / f"{case.case_id}.nii.gz", volume)
+            keep(self._studies, case.case_id, read_accepted(path, case.t1ce))
 
     def _learn(self, store: ModelStore) -> dict[str, str]:
         gate = {}

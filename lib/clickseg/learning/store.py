@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from clickseg.atomic import write_text
+from clickseg.atomic import flush, write_text
 from clickseg.modelfile import Manifest, ModelError, check_weights, read_manifest
 from clickseg.models import WEIGHTS, Models, load_pair
 
@@ -161,13 +161,13 @@ class ModelStore:
             try:
                 for ending in (".pt", ".json"):
                     shutil.copyfile(made / f"{name}{ending}", part / f"{name}{ending}")
-                    _flush(part / f"{name}{ending}")
+                    flush(part / f"{name}{ending}")
                 part.chmod(0o755)
-                _flush(part)
+                _flush_names(part)
                 part.rename(place)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
-            _flush(folder)
+            _flush_names(folder)
             self._set({**self.current(), name: place.name})
             self._prune(name)
         return self.version(name, place.name)
@@ -260,7 +260,7 @@ class ModelStore:
 
     def _set(self, versions: Mapping[str, str]) -> None:
         write_text(self.folder / "current.json", json.dumps(dict(versions), indent=1) + "\n")
-        _flush(self.folder)
+        _flush_names(self.folder)
 
     def _prune(self, name: str) -> None:
         made = [one for one in self.versions(name) if one.version != BASE]
@@ -289,9 +289,9 @@ def _check_name(name: str) -> None:
         raise ModelError(f"a model is one of {', '.join(NAMES)}; got {name!r:.80}")
 
 
-def _flush(path: Path) -> None:
-    """Wait until a file or a folder's list of names is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+def _flush_names(folder: Path) -> None:
+    """Wait until a folder's list of names is on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

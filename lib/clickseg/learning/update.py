@@ -22,9 +22,6 @@ from pydantic import TypeAdapter
 
 from clickseg.atomic import write_text
 from clickseg.config import Config, LocalConfig, SplitConfig, TwoStageConfig, config_from
-from clickseg.correction import LocalCorrection
-from clickseg.initial import TwoStage
-from clickseg.initial.two_stage import TwoStageNetwork
 from clickseg.learning.gate import Verdict, judge, score_correction, score_initial
 from clickseg.learning.holdout import grow_holdout
 from clickseg.learning.recorded import record_of
@@ -32,17 +29,14 @@ from clickseg.learning.replay import replay_cases
 from clickseg.learning.settings import UpdateConfig
 from clickseg.learning.store import BASE, NAMES, ModelStore
 from clickseg.learning.tuning import Progress, Trainer, UpdateError
-from clickseg.modelfile import add_metrics, code_version, load_weights, read_manifest
-from clickseg.networks import build_network
-from clickseg.study import LABEL_FOLDER, Case, find_cases
+from clickseg.modelfile import add_metrics, code_version, read_manifest
+from clickseg.models import load_correction, load_initial
+from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, Case, find_cases
 from clickseg.training.split import Split, patient_of
 
-__all__ = ["Outcome", "Progress", "UpdateError", "epochs_of", "last_outcome", "update_model"]
+__all__ = ["Outcome", "Progress", "UpdateError", "epochs_of", "update_model"]
 
 logger = logging.getLogger(__name__)
-
-PRIVATE = ".clickseg"
-"""Folder within the studies folder for what goes with the studies and is no image."""
 
 
 @dataclass(frozen=True)
@@ -138,16 +132,6 @@ def epochs_of(name: str, config: UpdateConfig) -> int:
     return config.correction.epochs
 
 
-def last_outcome(store: ModelStore, name: str) -> dict[str, object] | None:
-    """Return how the last round of a model ended, None if there was none."""
-    path = store.folder / "rounds" / name / "outcome.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return values if isinstance(values, dict) else None
-
-
 def _recipe_of(store: ModelStore, name: str, config: UpdateConfig) -> Config:
     """Return the recipe of the base, trained as long as an update is."""
     recipe = config_from(read_manifest(store.base, name).recipe)
@@ -186,7 +170,7 @@ def _split(
         for name in NAMES
         for case_id in read_manifest(store.base, name).data.get("training", [])
     }
-    path = studies / PRIVATE / "holdout.json"
+    path = studies / PRIVATE_FOLDER / "holdout.json"
     ids = [case.case_id for case in cases]
     split = grow_holdout(path, ids, config.patient, share, sorted(known))
     if not split.validation or not split.training:
@@ -240,25 +224,19 @@ def _judge_and_publish(
     device: str,
 ) -> Outcome:
     models = store.load(device)
-    manifest = read_manifest(made, name)
-    recipe = config_from(manifest.recipe)
     if name == "initial":
-        assert isinstance(recipe.initial, TwoStageConfig)
-        pair = TwoStageNetwork(recipe.initial)
-        load_weights(made, manifest, pair)
-        before = score_initial(models.initial, held)
-        after = score_initial(TwoStage(pair.to(device), recipe.initial), held)
+        first, _ = load_initial(made, device)
+        before, after = (score_initial(one, held) for one in (models.initial, first))
     else:
-        assert isinstance(recipe.correction, LocalConfig)
-        network = build_network(recipe.correction.network.name, recipe.correction.network.arguments)
-        load_weights(made, manifest, network)
-        new = LocalCorrection(network.to(device), recipe.correction)
-        before = score_correction(models.correction, models.initial, held, config.clicks)
-        after = score_correction(new, models.initial, held, config.clicks)
+        second, _ = load_correction(made, device)
+        before, after = (
+            score_correction(one, models.initial, held, config.clicks)
+            for one in (models.correction, second)
+        )
     if not before or before.keys() != after.keys():
         raise UpdateError("none of the accepted labels held out can be read; the log says why")
     verdict = judge(before, after)
-    add_metrics(
+    manifest = add_metrics(
         made,
         name,
         {
@@ -268,16 +246,15 @@ def _judge_and_publish(
             "held_out_dice_before": round(verdict.before[0], 4),
         },
     )
-    counts = store.version(name)
     made_before = [
         one.version
         for one in store.versions(name)
         if one.version != BASE and one.manifest().sha256 == manifest.sha256
     ]
+    is_published, reason = verdict.is_better and not made_before, verdict.reason
     if made_before:  # it counts, or somebody went back to an earlier one
         reason = f"nothing new was accepted: {made_before[0]} was made of the same labels"
-        return Outcome(name, False, reason, counts.version, verdict, 0, len(held), 0)
-    if not verdict.is_better:
-        return Outcome(name, False, verdict.reason, counts.version, verdict, 0, len(held), 0)
-    version = store.publish(name, made).version
-    return Outcome(name, True, verdict.reason, version, verdict, 0, len(held), 0)
+    if is_published:
+        store.publish(name, made)
+    version = store.version(name).version
+    return Outcome(name, is_published, reason, version, verdict, 0, len(held), 0)
