@@ -120,7 +120,9 @@ def draw_appearance(sdf: Lattice, contrast: Contrast, *key: object) -> Appearanc
     weak = np.clip(1 + 0.35 * noise(rng.uniform(4, 6.5)), 0.35, 1)
     level = rng.uniform(1.05, 1.75) * (1 + noise(2.5) * np.float32(rng.uniform(0.04, 0.14)))
     t1ce = level * (rng.uniform(0.5, 0.6) + 0.45 * weak)
-    t2 = rng.uniform(0.28, 0.8) * (1 + 0.12 * noise(2.5))
+    # On no scan is the solid part darker on T2 than the brainstem beside it.
+    above_stem = rng.uniform(0.05, 0.42)
+    t2 = np.clip(contrast["stem"][1] + above_stem, 0.28, 0.85) * (1 + 0.12 * noise(2.5))
     if rng.random() < 0.3:  # a dark center that takes up little contrast
         depth = np.clip((inside - rng.uniform(2, 4)) / 3, 0, 1)
         t1ce = t1ce * (1 - depth * np.clip(0.35 + 0.25 * noise(2.0), 0, 0.7))
