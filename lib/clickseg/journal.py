@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,9 @@ JOURNAL_FOLDER = f"{PRIVATE_FOLDER}/clicks"
 
 UPLOAD = "upload"
 """The start of an answer that mends a mask which came with the request."""
+
+_Stamp = tuple[int, int]
+"""Size in bytes of a journal and when it was written last, ns: tells whether it is the same."""
 
 _OF_ANSWER = ("model", "start", "models", "changed_voxels")
 logger = logging.getLogger(__name__)
@@ -99,7 +103,7 @@ class Journals:
 
     def __init__(self, studies: Path) -> None:
         self._folder = studies / JOURNAL_FOLDER
-        self._last: tuple[str, _Round] = "", _Round()
+        self._last: tuple[str, _Stamp, _Round] = "", (0, 0), _Round()
 
     def note(self, image_id: str, answer: Answered) -> None:
         """Note which clicks are new in an answer, and which are gone.
@@ -128,9 +132,14 @@ class Journals:
             "client_id": answer.client_id,
         }
         self._folder.mkdir(parents=True, exist_ok=True)
+        # The first break ends a line that a stopped server left unfinished.
+        written, (_, _, last) = b"\n" + json.dumps(line).encode() + b"\n", self._last
         with self._path(image_id).open("ab", buffering=0) as file:
-            # The first break ends a line that a stopped server left unfinished.
-            file.write(b"\n" + json.dumps(line).encode() + b"\n")
+            file.write(written)
+            stamp = _stamp_of(os.fstat(file.fileno()))
+        if stamp[0] == len(last.content) + len(written):  # nobody else wrote to it meanwhile
+            last.read_on(last.content + written)
+            self._last = image_id, stamp, last
 
     def read(self, image_id: str) -> tuple[NotedClick, ...]:
         """Return all clicks of the round in the order in which they came first.
@@ -149,7 +158,12 @@ class Journals:
     def _round(self, image_id: str) -> _Round:
         """Read a journal; what was read of it at the last request is not read again."""
         path = self._path(image_id)
+        last_id, last_stamp, last = self._last
+        stamp: _Stamp = 0, 0
         try:
+            stamp = _stamp_of(path.stat())
+            if (last_id, last_stamp) == (image_id, stamp):
+                return last
             content = path.read_bytes()
         except FileNotFoundError:
             content = b""
@@ -158,12 +172,15 @@ class Journals:
             content = b""
             with suppress(OSError):
                 path.rename(path.with_name(f"{path.name}.damaged-{utc_now():%Y%m%dT%H%M%S.%fZ}"))
-        last_id, last = self._last
         if last_id != image_id or not content.startswith(last.content):
             last = _Round()
         last.read_on(content)
-        self._last = image_id, last
+        self._last = image_id, stamp, last
         return last
 
     def _path(self, image_id: str) -> Path:
         return self._folder / f"{image_id}.jsonl"
+
+
+def _stamp_of(state: os.stat_result) -> _Stamp:
+    return state.st_size, state.st_mtime_ns

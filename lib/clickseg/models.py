@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clickseg.clicks import Clicks
@@ -18,6 +19,7 @@ from clickseg.initial import Initial, TwoStage, WholeVolume
 from clickseg.initial.two_stage import TwoStageNetwork
 from clickseg.modelfile import load_weights, read_manifest
 from clickseg.networks import build_network
+from clickseg.precision import has_bfloat16
 from clickseg.study import Study
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -83,4 +85,6 @@ def load_correction(folder: Path, device: str = "cpu") -> tuple[CorrectionModel,
     load_weights(folder, manifest, network)
     if isinstance(config, PasteConfig):
         return PasteCorrection(network.to(device), config), manifest.short_hash
+    if has_bfloat16(device):  # weights once and for all, in place of a cast in each pass
+        network = network.to(torch.bfloat16)
     return LocalCorrection(network.to(device), config), manifest.short_hash

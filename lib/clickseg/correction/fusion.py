@@ -25,6 +25,9 @@ START_LOGIT = 4.0
 PLATEAU = 0.85
 """Up to this share of the reach a pass counts fully; from there the start mask takes over."""
 
+TINY = np.finfo(np.float32).tiny
+"""Less than any weight but 0."""
+
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -123,9 +126,13 @@ def _fuse_group(start: NDArray[np.uint8], passes: list[Pass]) -> tuple[NDArray[n
         weight[inner] += item.weight
         np.maximum(trust[inner], item.trust, out=trust[inner])
         may_change[inner] |= item.may_change
-    before = start[box].astype(np.float32) * (2 * START_LOGIT) - START_LOGIT
-    offered = np.divide(total, weight, out=total, where=weight > 0)
-    mixed = before + trust * (offered - before)
+    before = np.where(start[box] > 0, np.float32(START_LOGIT), np.float32(-START_LOGIT))
+    # Where no pass counts both are 0, and so is what is offered. Every step in place: a new array
+    # costs as much as the sum in it.
+    mixed = np.divide(total, np.maximum(weight, TINY, out=weight), out=total)
+    mixed -= before
+    mixed *= trust
+    mixed += before
     taken_back = ((mixed > 0) != (before > 0)) & ~may_change
     mixed[taken_back] = before[taken_back]
     return mixed, box

@@ -15,6 +15,7 @@ away. So
 from __future__ import annotations
 
 from collections.abc import Hashable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -75,16 +76,19 @@ class LocalCorrection:
         memo = {} if memo is None else memo
         image = torch.from_numpy(study.image)
         passes = []
-        for kind in (True, False):
-            made = voxels[is_foreground == kind]
-            names = [tuple(voxel) for voxel in made.tolist()]
-            for index, near in enumerate(visible(made, grid.spacing_mm, self.config.visible_mm)):
-                key = (kind, names[index], *sorted(names[number] for number in near))
-                if key not in memo:
-                    memo[key] = self._pass(image, start, grid.spacing_mm, made[near], kind)
-                passes.append(memo[key])
-        parts = fuse(start, passes)
-        mask = study.grid.as_written(start)
+        with ThreadPoolExecutor(1) as meanwhile:  # a copy takes a sixth of the time of a pass
+            copied = meanwhile.submit(study.grid.as_written, start)
+            for kind in (True, False):
+                made = voxels[is_foreground == kind]
+                names = [tuple(voxel) for voxel in made.tolist()]
+                seen = visible(made, grid.spacing_mm, self.config.visible_mm)
+                for index, near in enumerate(seen):
+                    key = (kind, names[index], *sorted(names[number] for number in near))
+                    if key not in memo:
+                        memo[key] = self._pass(image, start, grid.spacing_mm, made[near], kind)
+                    passes.append(memo[key])
+            parts = fuse(start, passes)
+        mask = copied.result()
         for logits, box in parts:
             mask[box] = logits > 0
         pin(mask, voxels, is_foreground)
