@@ -105,8 +105,25 @@ class SegmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class EdgesConfig:
+    """How outlines are laid where the image has an edge.
+
+    ``weight``: of neighbors that look alike, where a voxel's own logit counts 1. ``sigma``: the
+    difference in the normalized image at which it is 0.6 of that. ``steps``: how far voxels
+    reach that have an influence on each other.
+    """
+
+    weight: Positive
+    sigma: Positive
+    steps: Count
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TwoStageConfig:
-    """Initial segmentation: locate coarsely, then outline finely."""
+    """Initial segmentation: locate coarsely, then outline finely.
+
+    ``edges``: None leaves outlines as the network draws them.
+    """
 
     method: Literal["two_stage"]
     drop: DropConfig
@@ -114,6 +131,7 @@ class TwoStageConfig:
     segment: SegmentConfig
     candidates: Count
     mirror: bool
+    edges: EdgesConfig | None = None
     folds: Annotated[int, Field(ge=2)]
     fold_epochs: Count
 
@@ -134,7 +152,7 @@ class LocalConfig:
     """Correction by fused passes on boxes of fixed size in mm around the clicks.
 
     ``merge``: ``component`` takes over only what hangs together with a click of its kind,
-    ``all`` whatever the network changed.
+    ``all`` whatever the network changed. ``edges``: None leaves outlines as the network draws them.
     """
 
     method: Literal["local"]
@@ -145,6 +163,7 @@ class LocalConfig:
     visible_mm: NotNegative
     guidance_mm: Positive
     merge: Literal["component", "all"]
+    edges: EdgesConfig | None = None
     network: NetworkConfig
     fit: FitConfig
     clicks: Count

@@ -40,6 +40,7 @@ def weights(tmp_path_factory):
         locate=replace(recipe.initial.locate, network=first, patch=(32, 32, 16)),
         segment=replace(recipe.initial.segment, network=first, patch=(64, 64, 32)),
         mirror=False,
+        edges=None,
     )
     second = NetworkConfig(name="dynunet", arguments=small | {"in_channels": 5})
     correction = replace(
@@ -51,6 +52,7 @@ def weights(tmp_path_factory):
         visible_mm=3.0,
         guidance_mm=1.0,
         merge="component",
+        edges=None,
     )
     recipe = replace(recipe, name="echo", initial=initial, correction=correction)
     pair = TwoStageNetwork(initial)

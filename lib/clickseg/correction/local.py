@@ -30,6 +30,7 @@ from clickseg.correction.fusion import Pass, brought, fuse, pin, touching
 from clickseg.correction.result import Correction
 from clickseg.cuts import Box
 from clickseg.doubt import most_uncertain
+from clickseg.edges import follow_edges
 from clickseg.guidance import draw_clicks
 from clickseg.precision import answering, one_thread
 from clickseg.study import Study
@@ -123,9 +124,11 @@ class LocalCorrection:
         with answering(device):
             logits = self.network(cut[None].to(device))[0].float().cpu()
         where, values = box.put_back(logits, start.shape)  # type: ignore[arg-type]
-        return make_pass(
-            where, values[0].numpy(), start, seen_ijk, is_foreground, spacing_mm, config
-        )
+        said = values[0].numpy()
+        if config.edges is not None:
+            seen = image[(slice(None), *where)].numpy()
+            said = follow_edges(said, seen, spacing_mm, config.edges)
+        return make_pass(where, said, start, seen_ijk, is_foreground, spacing_mm, config)
 
 
 def visible(

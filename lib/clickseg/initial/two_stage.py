@@ -11,12 +11,14 @@ import torch
 from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import expit, logit
 from torch import Tensor, nn
 
 from clickseg.boxes import Slices
 from clickseg.config import TwoStageConfig
 from clickseg.cuts import Box, shrink
 from clickseg.doubt import most_uncertain
+from clickseg.edges import follow_edges
 from clickseg.initial.result import Initial
 from clickseg.networks import build_network
 from clickseg.precision import answering
@@ -26,6 +28,9 @@ FAINTEST = 0.1
 """Where the coarse network reaches no 0.5, its maximum is tried if it is at least this."""
 
 Candidate = tuple[NDArray[np.float64], NDArray[np.float64], float]
+
+LEAST = np.float32(1e-6)
+"""Of a probability whose logarithm is taken."""
 
 LARGEST_MM = 60.0
 """No tumor is wider; what was located beyond is not looked at, so that no answer takes minutes."""
@@ -127,7 +132,11 @@ class TwoStage:
         patch = self.config.segment.patch
         prob = segment_prob(self.network.segment, box.take(image), patch, self.config.mirror)
         slices, values = box.put_back(prob, image.shape[1:])  # type: ignore[arg-type]
-        return slices, values[0].numpy()
+        if self.config.edges is None:
+            return slices, values[0].numpy()
+        seen = image[(slice(None), *slices)].cpu().numpy()
+        logits = logit(np.clip(values[0].numpy(), LEAST, 1 - LEAST))
+        return slices, expit(follow_edges(logits, seen, spacing_mm, self.config.edges))
 
 
 def locate_prob(
