@@ -1,4 +1,4 @@
-"""What figures of time and of floating point depend on."""
+"""The machine: what figures of time and of floating point depend on, and when memory is out."""
 
 from __future__ import annotations
 
@@ -19,6 +19,23 @@ def describe_machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "threads": torch.get_num_threads(),
     }
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that there was not enough memory, of the CPU or of a GPU.
+
+    One that was caused by such an error does so, too: MONAI's transforms raise another.
+    """
+    if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+        return True
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
+
+
+_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc")
+"""What torch and its libraries say in a plain ``RuntimeError``."""
 
 
 def _processor() -> str:

@@ -1,5 +1,7 @@
 """Who is held out of all training, and whether a new model may be published."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,6 +26,17 @@ def test_the_holdout_grows_by_patients(tmp_path):
     assert sorted([*split.training, *split.validation]) == ids
     assert grow_holdout(path, ids, PATTERN, SHARE) == split
     assert list(read_holdout(path).values()).count("holdout") == 1
+
+
+def test_all_studies_of_a_patient_of_a_pacs_are_on_one_side(tmp_path):
+    ids = [f"1.2.826.0.{number}" for number in range(12)]
+    told = {name: f"patient {number // 2}" for number, name in enumerate(ids)}
+    private = tmp_path / ".clickseg"
+    private.mkdir()
+    (private / "patients.json").write_text(json.dumps(told))
+    split = grow_holdout(private / "holdout.json", ids, PATTERN, 0.34)
+    assert len(split.validation) == 4  # a third of six patients, two studies each
+    assert {told[name] for name in split.training}.isdisjoint(map(told.get, split.validation))
 
 
 @settings(deadline=None)

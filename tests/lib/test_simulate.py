@@ -6,11 +6,13 @@ import pytest
 from tiny import short, write_case
 from typer.testing import CliRunner
 
+from clickseg.choosing.scores import score_study
 from clickseg.cli import app
 from clickseg.config import ConfigError
+from clickseg.learning import measure, simulate
 from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
 from clickseg.record import read_record
-from clickseg.study import labeled_cases
+from clickseg.study import labeled_cases, read_study
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,41 @@ def test_a_strategy_that_asks_the_models(studies, base, tmp_path):
     assert [step.labelled for step in steps] == [0, 3]
 
 
+def test_what_models_said_is_computed_once_for_all_runs(studies, base, tmp_path, monkeypatch):
+    asked = []
+
+    def counted(models, study):
+        asked.append(study.case_id)
+        return score_study(models, study)
+
+    monkeypatch.setattr(simulate, "score_study", counted)
+    first = loop(studies, base, tmp_path / "first", "uncertainty").run(1, 1)
+    assert sorted(asked) == [f"VS-{n}" for n in range(1, 6)]
+    # Another strategy begins with the same models; one study is too few to make others.
+    read = counting(monkeypatch)
+    second = loop(studies, base, tmp_path / "second", "diversity").run(1, 1)
+    assert len(asked) == 5
+    assert read == []
+    assert first[0] == second[0]
+    assert first[1].gate.keys() == {"initial", "correction"}
+    # Without what was kept all is computed anew.
+    (tmp_path / "scores").rename(tmp_path / "elsewhere")
+    loop(studies, base, tmp_path / "third", "similar").run(1, 1)
+    assert len(asked) == 10
+
+
+def counting(monkeypatch):
+    """The studies that are read to be measured from now on."""
+    found = []
+
+    def reading(*paths):
+        found.append(paths)
+        return read_study(*paths)
+
+    monkeypatch.setattr(measure, "read_study", reading)
+    return found
+
+
 def test_the_loop_ends_where_no_study_is_left(studies, base, tmp_path):
     assert [step.labelled for step in loop(studies, base, tmp_path).run(3, 4)] == [0, 4, 5]
 
@@ -80,6 +117,7 @@ def test_the_command_writes_numbers_and_a_plot(studies, base, tmp_path):
     fit += "schedule: poly, bfloat16: false, average: 0}"
     update.write_text(
         "holdout: 0.2\nsmallest: 2\nreplay: 0\naccepted: 0.5\nclicks: 1\nrecorded: 0.5\n"
+        "refined: {studies: 0, share: 0.1, sure: 0.85}\n"
         + "".join(f"{name}: {fit}\n" for name in ("locate", "segment", "correction"))
     )
     words = ["simulate-loop", "--studies", str(studies), "--out", str(tmp_path / "out")]

@@ -5,15 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clickseg.config import load_config
+from clickseg.config import ConfigError, load_config
+from clickseg.study import Case
 from clickseg.training.split import (
     Split,
     folds_of,
+    given_split,
+    of_sides,
+    only,
     patient_of,
     read_split,
     split_cases,
     write_split,
 )
+from clickseg.training.start import adopt_split, begin
 
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
 CONFIG = replace(load_config(DEFAULT).split, validation=0.25)
@@ -82,9 +87,69 @@ def test_a_split_survives_its_file(tmp_path):
     [
         ('{"training": ["a"]}', "must hold the lists"),
         ('{"training": ["a"], "validation": ["a"]}', "on both sides: a"),
+        ('{"training": ["a"], "validation": [], "test": ["a"]}', "on both sides: a"),
+        ('{"training": ["a"], "validation": [], "tests": []}', "must hold the lists"),
     ],
 )
 def test_a_bad_split_file_is_refused(tmp_path, text, message):
     (tmp_path / "split.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_split(tmp_path / "split.json")
+
+
+def cases_of(*names):
+    return [Case(name, Path(f"{name}.nii"), None, None) for name in names]
+
+
+GIVEN = Split(("VS-1", "VS-2"), ("VS-3",), ("VS-4",))
+
+
+def test_a_split_may_have_a_test_side(tmp_path):
+    write_split(GIVEN, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json") == GIVEN
+    assert GIVEN.sides()["VS-4"] == "test"
+
+
+def test_the_split_beside_the_studies_is_taken_unless_another_is_named(tmp_path):
+    assert given_split(tmp_path, None) is None
+    write_split(GIVEN, tmp_path / "split.json")
+    assert given_split(tmp_path, None) == GIVEN
+    other = Split(("VS-9",), ())
+    write_split(other, tmp_path / "other.json")
+    assert given_split(tmp_path, tmp_path / "other.json") == other
+    with pytest.raises(ConfigError, match=r"none.json is no split that can be used"):
+        given_split(tmp_path, tmp_path / "none.json")
+
+
+def test_cases_are_chosen_by_the_sides_of_a_split(caplog):
+    cases = cases_of("VS-2", "VS-3", "VS-4", "VS-7")
+    assert [case.case_id for case in of_sides(cases, GIVEN, ("test",))] == ["VS-4"]
+    assert "1 studies are on no side of the split: VS-7" in caplog.text
+    chosen = of_sides(cases, GIVEN, ("training", "validation"))
+    assert only(GIVEN, chosen) == Split(("VS-2",), ("VS-3",))
+    with pytest.raises(ConfigError, match="studies for test were wanted, the split has none"):
+        of_sides(cases[:2], GIVEN, ("test",))
+
+
+def test_a_run_divides_its_cases_as_the_given_split_does(tmp_path):
+    config = load_config(DEFAULT)
+    cases = cases_of("VS-1", "VS-2", "VS-3")
+    adopt_split(cases, GIVEN, config, tmp_path)
+    adopt_split(cases, GIVEN, config, tmp_path)  # as a run that goes on
+    assert begin(cases, config, tmp_path) == Split(("VS-1", "VS-2"), ("VS-3",))
+    with pytest.raises(ConfigError, match="another split than the one given"):
+        adopt_split(cases, Split(("VS-1",), ("VS-2", "VS-3")), config, tmp_path)
+
+
+def test_a_given_split_with_a_patient_on_two_sides_is_refused(tmp_path):
+    split = Split(("VS-1", "VS-2"), (), ("VS-1v2",))
+    with pytest.raises(ConfigError, match="puts the patient of VS-1v2 on several sides"):
+        adopt_split(cases_of("VS-1"), split, load_config(DEFAULT), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_numbers_of_a_uid_are_no_patient_but_what_is_told_of_it_is():
+    pattern = "^([0-9]+)"
+    assert patient_of("1.2.826.0.7", pattern) == "1.2.826.0.7"
+    assert patient_of("1.2.826.0.7", pattern, {"1.2.826.0.7": "A"}) == "A"
+    assert patient_of("1.2", pattern) == "1"

@@ -220,6 +220,7 @@ def test_the_command_says_how_it_ended(small_studies, base, tmp_path):
         "schedule: poly, bfloat16: false, average: 0}"  # fmt: skip
     update.write_text(
         "holdout: 0.2\nsmallest: 3\nreplay: 0\naccepted: 0.5\nclicks: 1\nrecorded: 0.5\n"
+        "refined: {studies: 0, share: 0.1, sure: 0.85}\n"
         + "".join(f"{name}: {fit}\n" for name in ("locate", "segment", "correction"))
     )
     words = ["train", "click", "--studies", str(tmp_path / "studies"), "--base", str(base)]

@@ -88,4 +88,5 @@ def short(**changes):
     config = load_update()
     fit = replace(config.segment, epochs=2, steps_per_epoch=2, bfloat16=False)
     fits = {"locate": replace(fit, epochs=1), "segment": fit, "correction": replace(fit, batch=2)}
+    fits |= {"refined": replace(config.refined, studies=0)}
     return replace(config, replay=0, **fits | changes)

@@ -10,6 +10,8 @@ import torch
 from fastapi import HTTPException
 
 from clickseg.clicks import ClickError
+from clickseg.dicom.web import PacsError
+from clickseg.machine import is_out_of_memory
 from clickseg.modelfile import ModelError
 from clickseg.volume import ImageError
 
@@ -20,6 +22,7 @@ NOT_FOUND = 404
 TAKEN = 409
 WRONG = 422
 FAILED = 500
+NO_ANSWER = 502
 NO_MODEL = 503
 NO_MEMORY = 507
 
@@ -33,22 +36,15 @@ def told() -> Iterator[None]:
         raise
     except (ClickError, ImageError) as error:
         raise HTTPException(WRONG, str(error)) from error
+    except PacsError as error:
+        raise HTTPException(NO_ANSWER, str(error)) from error
     except ModelError as error:
         raise HTTPException(NO_MODEL, f"the models cannot be used: {error}") from error
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             torch.cuda.empty_cache()
             text = "the server ran out of memory; a smaller cache_mb or image may help"
             raise HTTPException(NO_MEMORY, text) from error
         logger.exception("request failed")
         text = f"the server failed ({type(error).__name__}: {error}); its log says where"
         raise HTTPException(FAILED, text) from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "out of memory" in text or "bad_alloc" in text
-    )

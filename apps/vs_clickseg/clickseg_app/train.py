@@ -14,21 +14,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import torch
 from fastapi import HTTPException
+from monailabel.config import settings as server
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from clickseg.atomic import write_text
-from clickseg.learning.holdout import HoldOutError
 from clickseg.learning.settings import UpdateConfig
 from clickseg.learning.store import NAMES, ModelStore, StoreBusyError
-from clickseg.learning.update import Progress, UpdateError, epochs_of, update_model
-from clickseg.modelfile import ModelError
-from clickseg.volume import ImageError
+from clickseg.learning.together import EXPECTED, update_together
+from clickseg.learning.update import Progress, UpdateError, epochs_of
+from clickseg.training.tracking import Tracking
 from clickseg_app.errors import NOT_ALLOWED
-from clickseg_app.requests import first
+from clickseg_app.requests import first, is_true
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +38,6 @@ NICENESS = 10
 
 MAX_EPOCHS = 1000
 
-EXPECTED = (HoldOutError, ImageError, ModelError, UpdateError)
-"""What a user can mend: one sentence in the status of the task, without a traceback."""
-
 
 class UpdateTask(TrainTask):
     """Train one model on the accepted labels, and publish it if it is not worse.
@@ -47,7 +45,7 @@ class UpdateTask(TrainTask):
     Args:
         model: ``initial`` or ``correction``, as the store calls it.
         store: the published models.
-        studies: folder of the studies, None where they are elsewhere.
+        studies: folder of the studies; those of a PACS are fetched to it.
         config: how long, and with what besides.
         device: where to train.
         replay: studies like those of the base, for a base of one's own.
@@ -57,7 +55,7 @@ class UpdateTask(TrainTask):
         self,
         model: str,
         store: ModelStore,
-        studies: Path | None,
+        studies: Path,
         config: UpdateConfig,
         device: str,
         replay: Path | None,
@@ -71,8 +69,15 @@ class UpdateTask(TrainTask):
         self.replay = replay
 
     def config(self) -> dict[str, Any]:
-        """Return what a viewer may change."""
-        return {"max_epochs": self._fit().epochs}
+        """Return what a viewer may change, by MONAI Label's names."""
+        is_many = self.device == "cuda" and torch.cuda.device_count() > 1
+        return {
+            "max_epochs": self._fit().epochs,
+            "multi_gpu": is_many,
+            "gpus": "all",
+            "tracking": ["None", "mlflow"],
+            "tracking_experiment_name": "",
+        }
 
     def stats(self) -> dict[str, Any]:
         """Return how far the training is, or how the last one ended, as both viewers read it.
@@ -101,26 +106,28 @@ class UpdateTask(TrainTask):
         os.nice(NICENESS)
         status = _Status(self.store.folder / _file_of(self.model), self.model, time.time())
         try:
-            if self.studies is None:
-                raise UpdateError("accepted labels are wanted in a studies folder to train on")
-            config = self._asked(request)
+            config, tracking = self._asked(request), self._tracking(request)
+            datastore.datalist()  # fetches the labels that are in a PACS alone
             status.epochs = epochs_of(self.model, config)
             if not self.store.is_training(self.model):  # or its numbers are those of another
                 status.tell(Progress(0, status.epochs, None))
-            outcome = update_model(
-                self.model, self.studies, self.store, config, self.device, self.replay, status.tell
-            )
+            outcome = update_together(
+                self._processes(request), self.model, self.studies, self.store, config,
+                self.device, self.replay, status.tell, tracking,
+            )  # fmt: skip
         except StoreBusyError as error:
             logger.error("%s", error)
             raise SystemExit(1) from error
         except EXPECTED as error:
-            logger.error("%s is not trained: %s", self.model, error)
-            status.end(reason=str(error))
-            raise SystemExit(1) from error
+            self._give_up(status, str(error), error)
+        except HTTPException as error:
+            self._give_up(status, str(error.detail), error)
         except Exception as error:
             status.end(reason=f"{type(error).__name__}: {error}")
             raise
-        status.best = (outcome.verdict.after if outcome.is_published else outcome.verdict.before)[0]
+        if outcome.verdict is not None:
+            is_new, verdict = outcome.is_published, outcome.verdict
+            status.best = (verdict.after if is_new else verdict.before)[0]
         status.end(
             reason=outcome.reason, is_published=outcome.is_published, version=outcome.version
         )
@@ -134,8 +141,52 @@ class UpdateTask(TrainTask):
             return {}
         return values if isinstance(values, dict) else {}
 
+    def _give_up(self, status: _Status, reason: str, error: Exception) -> NoReturn:
+        """End with a sentence that says what a user can mend."""
+        logger.error("%s is not trained: %s", self.model, reason)
+        status.end(reason=reason)
+        raise SystemExit(1) from error
+
     def _fit(self) -> Any:
         return self.update.segment if self.model == "initial" else self.update.correction
+
+    def _processes(self, request: Mapping[str, Any]) -> int:
+        """Return how many processes train: one for each GPU that was asked for.
+
+        MONAI Label hands ``gpus`` on as the devices that CUDA sees; without a GPU, as many
+        processes share the CPU.
+        """
+        if not is_true(first(request.get("multi_gpu", self.config()["multi_gpu"]))):
+            return 1
+        if self.device == "cuda":
+            return max(1, torch.cuda.device_count())
+        asked = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        count = len([number for number in asked.split(",") if number.strip()])
+        return min(max(1, count), os.cpu_count() or 1) if self.device == "cpu" else 1
+
+    def _tracking(self, request: Mapping[str, Any]) -> Tracking | None:
+        """Return where MLflow is told of the training, if a request asks for it.
+
+        Raises:
+            ConfigError: if it is not installed.
+            UpdateError: if a request names a place, which is the server's to say.
+        """
+        wanted = first(request.get("tracking", "None"))
+        if str(wanted).lower() in ("none", ""):
+            return None
+        if wanted != "mlflow":
+            raise UpdateError(f"tracking is {wanted!r:.80}; wanted is None or mlflow")
+        uri = server.MONAI_LABEL_TRACKING_URI
+        if request.get("tracking_uri", "") not in ("", uri):
+            raise UpdateError(
+                "a tracking_uri is not taken from a request: MONAI_LABEL_TRACKING_URI names it "
+                "where the server is started"
+            )
+        experiment = str(request.get("tracking_experiment_name") or self.model)
+        folder = (self.store.folder / "mlruns").resolve()
+        tracking = Tracking(uri or folder.as_uri(), experiment)
+        tracking.check()
+        return tracking
 
     def _asked(self, request: Mapping[str, Any]) -> UpdateConfig:
         """Return the settings with the epochs that a viewer asked for."""
@@ -168,8 +219,14 @@ class _Status:
         self._write({"is_running": True})
 
     def end(self, **how: Any) -> None:
-        """Tell how it ended; viewers take a total time for the end."""
-        self._write({"is_running": False, "total_time": self._seconds(), **how})
+        """Tell how it ended; viewers take a total time for the end.
+
+        A disk may be full: then the log alone tells, and the status that it is over.
+        """
+        try:
+            self._write({"is_running": False, "total_time": self._seconds(), **how})
+        except OSError as error:
+            logger.error("how it ended cannot be written: %s", error)
 
     def _write(self, more: dict[str, Any]) -> None:
         stats = {

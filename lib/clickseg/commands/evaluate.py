@@ -34,7 +34,10 @@ from clickseg.evaluation.table import as_markdown, caption_of
 from clickseg.machine import describe_machine
 from clickseg.reader import Robot
 from clickseg.study import Case, labeled_cases, read_case_label, read_study
+from clickseg.training.split import SIDES, SPLIT_NAME, given_split, of_sides
 from clickseg.volume import read_label
+
+ALL = "all"
 
 Result = dict[str, Any]
 
@@ -46,6 +49,12 @@ def evaluate(
         str, typer.Option(help="NAME or NAME=FOLDER of its weights; several with commas.")
     ] = "ours",
     labels: Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")] = None,
+    side: Annotated[
+        str, typer.Option(help="Which studies: all, or training, validation or test of the split.")
+    ] = ALL,
+    split: Annotated[
+        Path | None, typer.Option(help="The split [default: split.json of --studies].")
+    ] = None,
     clicks: Annotated[int, typer.Option(help="Clicks a study, at most.", min=0)] = 10,
     robot: Annotated[str, typer.Option(help="How to click: center, jitter or border.")] = "center",
     seed: Annotated[int, typer.Option(help="Of the simulated reader.", min=0)] = 0,
@@ -59,6 +68,10 @@ def evaluate(
     """Let a simulated reader click on each study; write results, a summary and plots."""
     _check("robot", robot, ("center", "jitter", "border"))
     _check("sequences", sequences, ("both", "t1ce", "t2"))
+    _check("side", side, (ALL, *SIDES))
+    given = given_split(studies, split)
+    if side != ALL and given is None:
+        raise typer.BadParameter(f"--side {side} wants --split, or a {SPLIT_NAME} in {studies}")
     methods = [parse_method(text) for text in models.split(",")]
     names = [name for name, _ in methods]
     if len(set(names)) < len(names):
@@ -68,10 +81,12 @@ def evaluate(
     if start not in (OWN, NOTHING):
         initial_of(start)
     cases = labeled_cases(studies, labels)
+    if side != ALL and given is not None:
+        cases = of_sides(cases, given, (side,))
     plan = Plan(clicks, cast(Robot, robot), seed, start, cast(Sequences, sequences))
     work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
     results = run_jobs(work, jobs)
-    told = asdict(plan) | {"versions": versions, "clickseg": __version__}
+    told = asdict(plan) | {"side": side, "versions": versions, "clickseg": __version__}
     summary = summarize(results, clicks) | {
         "plan": told,
         "command": shlex.join(["clickseg", *sys.argv[1:]]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,12 +10,12 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from clickseg.clicks import Click, Clicks, read_clicks
+from clickseg.clicking import clicking
+from clickseg.clicks import Clicks, read_clicks
 from clickseg.commands.segment import T2, Device, Image, ModelFolder, Points, parse_points
 from clickseg.drawing import Outlines, draw_picture
 from clickseg.engine import Engine
 from clickseg.models import WEIGHTS, load_models
-from clickseg.reader import next_click
 from clickseg.study import Study, check_same_grid, find_case
 from clickseg.volume import read_label
 
@@ -76,13 +77,11 @@ def _click_as_a_reader(
 ) -> Clicks:
     """Click where the current outline is most wrong, again and again."""
     grid = study.grid.canonical
-    made: Clicks = ()
-    current = before
-    while len(made) < count:
-        clicked = [click.voxel(grid) for click in made]
-        found = next_click(reference, current, grid.spacing_mm.tolist(), clicked)
-        if found is None:
-            break
-        made = (*made, Click.at(found[0], found[1], grid))
-        current = _canonical(study, engine.correct(study, made).label)
-    return made
+
+    def answer(made: Clicks) -> Mask:
+        return _canonical(study, engine.correct(study, made).label)
+
+    made = [
+        clicks for clicks, _ in itertools.islice(clicking(reference, before, grid, answer), count)
+    ]
+    return made[-1] if made else ()

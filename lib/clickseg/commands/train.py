@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 import typer
 
-from clickseg.config import RivalConfig, load_config, load_recipe
+from clickseg.config import Config, RivalConfig, load_config, load_recipe
 from clickseg.learning.settings import UPDATE, load_update
 from clickseg.learning.store import ModelStore
 from clickseg.learning.update import update_model
@@ -18,8 +18,11 @@ from clickseg.models import WEIGHTS
 from clickseg.study import labeled_cases
 from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
-from clickseg.training.processes import join_processes, leave_processes
+from clickseg.training.processes import is_first, join_processes, leave_processes
 from clickseg.training.rival import train_rival
+from clickseg.training.split import given_split, of_sides
+from clickseg.training.start import adopt_split
+from clickseg.training.tracking import Tracking, tracked
 
 
 class Part(StrEnum):
@@ -29,6 +32,12 @@ class Part(StrEnum):
     CORRECTION = "correction"
     CLICK = "click"
     RIVAL = "rival"
+
+
+class Trackers(StrEnum):
+    """What can be told of a training besides TensorBoard."""
+
+    MLFLOW = "mlflow"
 
 
 UPDATED = {Part.INITIAL: "initial", Part.CLICK: "correction"}
@@ -51,6 +60,10 @@ def train(
         Path | None, typer.Option(help="Run folder; a run that stopped goes on from there.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(help="Which studies train and validate [default: split.json of --studies]."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     source: Annotated[
         str, typer.Option(help="What the studies are, in words, for the manifest.")
@@ -65,32 +78,66 @@ def train(
         Path | None, typer.Option(help="Labeled studies like those of the base, for an update.")
     ] = None,
     update: Annotated[Path, typer.Option(help="Settings of an update.")] = UPDATE,
+    tracking: Annotated[
+        Trackers | None, typer.Option(help="Tell MLflow of each epoch, too; it must be installed.")
+    ] = None,
+    tracking_uri: Annotated[
+        str, typer.Option(help="Server or folder of MLflow [default: mlruns in --out or --store].")
+    ] = "",
+    tracking_experiment_name: Annotated[
+        str, typer.Option(help="What MLflow calls the experiment.")
+    ] = "clickseg",
 ) -> None:
     """Train a part of a recipe and write its model, or update a published model."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if threads:
         torch.set_num_threads(threads)
     if store is not None:
-        if part not in UPDATED or config is not None or out is not None or labels is not None:
+        from_scratch = (config, out, labels, split)
+        if part not in UPDATED or any(option is not None for option in from_scratch):
             wanted = " or ".join(UPDATED)
             raise typer.BadParameter(
-                f"--store updates {wanted} by the labels of --studies; --config, --out and "
-                "--labels are for a training from scratch"
+                f"--store updates {wanted} by the labels of --studies; --config, --out, "
+                "--labels and --split are for a training from scratch"
             )
         models, settings = ModelStore(store, base), load_update(update)
-        outcome = update_model(UPDATED[part], studies, models, settings, device, replay)
-        is_new = "published" if outcome.is_published else "not published"
-        typer.echo(f"{is_new}: {outcome.reason}; {outcome.version} counts")
+        device = join_processes(device)
+        outcome = update_model(
+            UPDATED[part], studies, models, settings, device, replay,
+            tracking=_tracking(tracking, tracking_uri, tracking_experiment_name, store),
+        )  # fmt: skip
+        if is_first():
+            is_new = "published" if outcome.is_published else "not published"
+            typer.echo(f"{is_new}: {outcome.reason}; {outcome.version} counts")
+        leave_processes()
         return
     if part is Part.CLICK or config is None or out is None:
         raise typer.BadParameter("a training from scratch wants --config and --out, and a part "
                                  "other than click; an update wants --store")  # fmt: skip
+    where = _tracking(tracking, tracking_uri, tracking_experiment_name, out)
     cases = labeled_cases(studies, labels)
     device = join_processes(device)
-    if part is Part.RIVAL:
-        train_rival(cases, load_recipe(config, RivalConfig), out, device, source)
-    elif part is Part.CORRECTION:
-        train_correction(cases, load_config(config), out, device, source)
-    else:
-        train_initial(cases, load_config(config), out, device, source)
+    recipe: RivalConfig | Config = (
+        load_recipe(config, RivalConfig) if part is Part.RIVAL else load_config(config)
+    )
+    given = given_split(studies, split)
+    if given is not None:
+        cases = of_sides(cases, given, ("training", "validation"))
+        adopt_split(cases, given, recipe, out)
+    with tracked(where, f"train-{part}", part=str(part), config=config.name):
+        if isinstance(recipe, RivalConfig):
+            train_rival(cases, recipe, out, device, source)
+        elif part is Part.CORRECTION:
+            train_correction(cases, recipe, out, device, source)
+        else:
+            train_initial(cases, recipe, out, device, source)
     leave_processes()
+
+
+def _tracking(by: Trackers | None, uri: str, experiment: str, folder: Path) -> Tracking | None:
+    """Return where MLflow is told, if it is; a missing one is an error before any work."""
+    if by is None:
+        return None
+    tracking = Tracking(uri or (folder / "mlruns").resolve().as_uri(), experiment)
+    tracking.check()
+    return tracking

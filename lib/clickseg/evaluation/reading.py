@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickseg.baselines.method import Method
+from clickseg.clicking import clicking
 from clickseg.clicks import Click, Clicks
 from clickseg.drags import drag_mm
 from clickseg.evaluation.scores import Scores, score
 from clickseg.geometry import Grid
-from clickseg.reader import Robot, next_click
+from clickseg.reader import Robot
 from clickseg.study import Study
 
 Mask = NDArray[np.uint8]
@@ -77,38 +79,31 @@ def read(
     drags_mm: tuple[float, ...] = ()
     scores, outside, times_ms = [score(mask, label, grid)], [], []
     disobeyed: set[int] = set()
-    for _ in range(clicks):
-        click = _next(label, mask, made, grid, robot, rng)
-        if click is None:
-            break
-        made = (*made, click)
-        drag = drag_mm(label, mask, grid.spacing_mm.tolist(), click.voxel(grid))
+
+    def answer(made: Clicks) -> Mask:
+        nonlocal drags_mm
+        drag = drag_mm(label, mask, grid.spacing_mm.tolist(), made[-1].voxel(grid))
         drags_mm = (*drags_mm, drag)
         started_s = time.perf_counter()
-        answer = session.answer(made, drags_mm)
+        answered = session.answer(made, drags_mm)
         times_ms.append(1000 * (time.perf_counter() - started_s))
-        radius_mm = COMMON_RADIUS_MM if answer.radius_mm is None else answer.radius_mm
-        outside.append(_changed_outside(mask, answer.mask, click, grid, radius_mm))
+        radius_mm = COMMON_RADIUS_MM if answered.radius_mm is None else answered.radius_mm
+        outside.append(_changed_outside(mask, answered.mask, made[-1], grid, radius_mm))
+        return answered.mask
+
+    answers = clicking(label, mask, grid, answer, robot, rng)
+    for made, mask in itertools.islice(answers, clicks):
         disobeyed |= {
             number
             for number, known in enumerate(made)
-            if bool(answer.mask[known.voxel(grid)]) != known.is_foreground
+            if bool(mask[known.voxel(grid)]) != known.is_foreground
         }
-        mask = answer.mask
         scores.append(score(mask, label, grid))
     points = tuple(
         {"point_ras": list(click.point_ras), "is_foreground": click.is_foreground} for click in made
     )
     reading = Reading(tuple(scores), points, tuple(outside), len(disobeyed), tuple(times_ms))
     return reading, first, mask
-
-
-def _next(
-    label: Mask, mask: Mask, made: Clicks, grid: Grid, robot: Robot, rng: np.random.Generator
-) -> Click | None:
-    clicked = [click.voxel(grid) for click in made]
-    found = next_click(label, mask, grid.spacing_mm.tolist(), clicked, robot, rng)
-    return None if found is None else Click.at(found[0], found[1], grid)
 
 
 def _changed_outside(before: Mask, after: Mask, click: Click, grid: Grid, radius_mm: float) -> int:

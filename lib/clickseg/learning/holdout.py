@@ -13,9 +13,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from clickseg.atomic import write_text
-from clickseg.training.split import Split, patient_of, rank_of
+from clickseg.training.split import Split, patient_of, rank_of, told_patients
 
 TRAINING, HELD = "training", "holdout"
+
+HALF = "8"
+"""Half of all ranks are below."""
 
 
 class HoldOutError(ValueError):
@@ -28,25 +31,29 @@ def grow_holdout(
     pattern: str,
     share: float,
     known: Sequence[str] = (),
+    bound: Sequence[str] = (),
 ) -> Split:
     """Assign patients that are new, and divide cases; ``validation`` are those held out.
 
     Which of several new patients are held out depends on their names alone.
 
     Args:
-        path: the file; made if it is missing.
+        path: the file, in the private folder of the studies; made if it is missing.
         case_ids: of all accepted labels.
         pattern: finds the patient in an id (see ``patient_of``); the same each time.
         share: of patients with a label to hold out; the number is rounded, and one alone trains.
         known: cases that the base was trained on. Their patients are held out last: on them the
             base looks better than it is, and a good model might be refused.
+        bound: cases without an accepted label that train nevertheless: their patients train from
+            now on, unless they have a side.
 
     Raises:
         HoldOutError: if the file is damaged, or was made with another pattern.
     """
     with FileLock(path.with_name(f".{path.name}.lock")):
         sides = read_holdout(path, pattern)
-        patients = {name: patient_of(name, pattern) for name in case_ids}
+        told = told_patients(path.parents[1])
+        patients = {name: patient_of(name, pattern, told) for name in case_ids}
         present = {*patients.values()}
         trained = {patient_of(name, pattern) for name in known}
         new = sorted(present - {*sides}, key=lambda name: (name in trained, rank_of(name)))
@@ -54,12 +61,28 @@ def grow_holdout(
         held = sum(sides.get(name) == HELD for name in present)
         missing = max(0, wanted - held)
         sides |= {name: HELD if index < missing else TRAINING for index, name in enumerate(new)}
-        if new:
+        more = {patient_of(name, pattern, told) for name in bound} - {*sides}
+        sides |= dict.fromkeys(more, TRAINING)
+        if new or more:
             values = {"pattern": pattern, "patients": sides}
             write_text(path, json.dumps(values, indent=1, sort_keys=True) + "\n")
     return Split(
         tuple(_on(TRAINING, sides, patients, case_ids)), tuple(_on(HELD, sides, patients, case_ids))
     )
+
+
+def may_train(case_id: str, path: Path, pattern: str) -> bool:
+    """Tell whether a study may train before it has an accepted label.
+
+    One of a patient that is held out may not; of patients without a side every second one may,
+    and the others are left for the hold-out, which takes those first anyway.
+
+    Raises:
+        HoldOutError: as ``read_holdout``.
+    """
+    patient = patient_of(case_id, pattern, told_patients(path.parents[1]))
+    side = read_holdout(path, pattern).get(patient)
+    return side == TRAINING if side is not None else rank_of(patient) >= HALF
 
 
 def read_holdout(path: Path, pattern: str | None = None) -> dict[str, str]:

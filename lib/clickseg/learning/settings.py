@@ -14,6 +14,15 @@ UPDATE = Path(__file__).with_name("update.yaml")
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class RefinedConfig:
+    """How waiting studies train the initial model by outlines of the models themselves."""
+
+    studies: Annotated[int, Field(ge=0)]
+    share: Annotated[float, Field(gt=0, lt=1)]
+    sure: Share
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class UpdateConfig:
     """How accepted labels train the models. The file says what each value means."""
 
@@ -23,6 +32,7 @@ class UpdateConfig:
     accepted: Annotated[float, Field(gt=0, lt=1)]
     clicks: Count
     recorded: Share
+    refined: RefinedConfig
     locate: FitConfig
     segment: FitConfig
     correction: FitConfig

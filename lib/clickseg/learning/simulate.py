@@ -23,11 +23,16 @@ from pydantic import TypeAdapter
 
 from clickseg.accepted import keep, read_accepted
 from clickseg.atomic import write_text
+from clickseg.cache import Fingerprints
+from clickseg.choosing.cached import RULES, Entry, content_of, read_entry, write_entry
 from clickseg.choosing.order import ORDERS, Pool
-from clickseg.choosing.scores import score_study
+from clickseg.choosing.scores import StudyScores, score_study
+from clickseg.clicking import clicking
 from clickseg.config import ConfigError
+from clickseg.correction.local import Memo
 from clickseg.journal import Answered, Journals
-from clickseg.learning.gate import clicked, score_correction, score_initial
+from clickseg.learning.measure import Measure, measure
+from clickseg.learning.replay import replay_cases
 from clickseg.learning.settings import UpdateConfig
 from clickseg.learning.store import NAMES, ModelStore
 from clickseg.learning.update import UpdateError, update_model
@@ -69,6 +74,8 @@ class Step:
 @dataclass(frozen=True)
 class Loop:
     """One run of the loop, in a folder of its own. A run that stopped goes on after its last step.
+
+    Beside that folder lies what runs have in common: phantoms, and what models said of studies.
 
     Args:
         cases: labeled studies that may be chosen.
@@ -161,15 +168,28 @@ class Loop:
         """Return which studies are read in a round; no clicks are known of them yet."""
         labeled = self._labeled()
         waiting = [case.case_id for case in self.cases if case.case_id not in labeled]
-        scores = {}
+        scores: dict[str, StudyScores] = {}
         if self.strategy not in UNSCORED and waiting:
-            for case in self.cases:
-                scores[case.case_id] = score_study(models, read_study(case.t1ce, case.t2))
+            scores = {case.case_id: self._score(models, case) for case in self.cases}
         order = ORDERS[self.strategy](Pool(waiting, labeled, scores, self.seed))
         chosen: dict[str, int | None] = dict.fromkeys(itertools.islice(order, count))
         if chosen:
             self._begin(number, chosen)
         return chosen
+
+    def _score(self, models: Models, case: Case) -> StudyScores:
+        """Return the scores of a study, those that another run or round computed if there are."""
+        folder, content = self._shared("scores", models), content_of(case, Fingerprints())
+        known = read_entry(folder, case.case_id)
+        if known is not None and known.content == content and known.is_by(models.hashes):
+            return known.scores
+        scores = score_study(models, read_study(case.t1ce, case.t2))
+        write_entry(folder, case.case_id, Entry(RULES, content, models.hashes, scores))
+        return scores
+
+    def _shared(self, what: str, models: Models) -> Path:
+        """Return where it is that models said something of studies, whichever run they are of."""
+        return self.folder.parent / what / "-".join(models.hashes.values())
 
     def _read(self, models: Models, name: str) -> int:
         """Let the reader mend and accept a study; return the number of clicks."""
@@ -178,7 +198,11 @@ class Loop:
         label = read_case_label(case, study.grid)
         start = mask = models.initial(study).mask
         journals, clicks = Journals(self._studies), 0
-        answers = clicked(models.correction, study, start, label)
+        memo: Memo = {}
+        answers = clicking(
+            label, start, study.grid.canonical,
+            lambda made: models.correction(study, start, made, memo).mask,
+        )  # fmt: skip
         while clicks < self.reader.clicks and dice(mask, label) < self.reader.good:
             made, mask = next(answers, ((), mask))
             if not made:
@@ -196,10 +220,12 @@ class Loop:
 
     def _learn(self, store: ModelStore) -> dict[str, str]:
         gate = {}
+        shared = self.folder.parent / "replay"
+        replay = shared if replay_cases(None, self.base, shared, self.update.replay) else None
         for name in NAMES:
             try:
                 outcome = update_model(
-                    name, self._studies, store, self.update, self.device, seed=self.seed
+                    name, self._studies, store, self.update, self.device, replay, seed=self.seed
                 )
             except UpdateError as error:
                 gate[name] = str(error)
@@ -208,9 +234,9 @@ class Loop:
         return gate
 
     def _measure(self, models: Models, labelled: int, clicks: int, gate: dict[str, str]) -> Step:
-        initial = score_initial(models.initial, self.held)
-        corrected = score_correction(models.correction, models.initial, self.held, 3)
-        before, after = (round(_mean(list(one.values())), 4) for one in (initial, corrected))
+        wanted = [Measure(models), Measure(models, 3)]
+        measured = measure(wanted, self.held, self._shared("measured", models) / "holdout.json")
+        before, after = (round(_mean(list(one.values())), 4) for one in measured)
         return Step(labelled, clicks, before, after, gate)
 
     def _steps(self) -> list[Step]:

@@ -55,7 +55,13 @@ class Trainer:
     watch: Callable[[Progress], None] | None
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def train(self, accepted: Sequence[Case], others: Sequence[Case], held: Sequence[Case]) -> None:
+    def train(
+        self,
+        accepted: Sequence[Case],
+        others: Sequence[Case],
+        held: Sequence[Case],
+        refined: Sequence[Case] = (),
+    ) -> None:
         """Train and write weights and manifest into the folder."""
         initial = self.recipe.initial
         assert isinstance(initial, TwoStageConfig)
@@ -65,17 +71,20 @@ class Trainer:
             raise UpdateError(f"none of the accepted labels {side} can be read; the log says why")
         replay = self._prepared(others, initial) if others else []
         training = [*_weighted(mine, replay, self.config.accepted), *replay]
+        guessed = self._prepared(refined, initial) if refined else []
+        training = with_share(training, guessed, self.config.refined.share)
         torch.manual_seed(self.recipe.seed)
         if self.name == "initial":
             network: torch.nn.Module = self._train_initial(training, watched, initial)
         else:
             network = self._train_correction(training, watched, initial, accepted)
         source = (
-            f"{len(mine)} accepted studies and {len(replay)} like those of the base, from "
+            f"{len(mine)} accepted studies, {len(guessed)} with labels of the models and "
+            f"{len(replay)} like those of the base, from "
             f"{self.name} {read_manifest(self.base, self.name).short_hash}"
         )
         ids = Split(
-            tuple(case.case_id for case in (*mine, *replay)),
+            tuple(case.case_id for case in (*mine, *guessed, *replay)),
             tuple(case.case_id for case in watched),
         )
         finish(self.name, network, self.recipe, ids, self._run(), {}, source)
@@ -136,6 +145,16 @@ class Trainer:
                 self.watch(Progress(before + epoch.number, total, score))
 
         return Run(self.folder, self.name, self.recipe.seed, self.device, self.seconds, watch)
+
+
+def with_share(cases: list[Prepared], few: list[Prepared], share: float) -> list[Prepared]:
+    """Return both lists, either repeated so that the second is about the given share of all."""
+    if not few:
+        return cases
+    times = share / (1 - share) * len(cases) / len(few)
+    if times >= 1:
+        return [*cases, *few * round(times)]
+    return [*cases * round(1 / times), *few]
 
 
 def _weighted(mine: list[Prepared], replay: list[Prepared], share: float) -> list[Prepared]:

@@ -8,31 +8,27 @@ by the last step alone.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from clickseg.atomic import write_text
-from clickseg.config import Config, LocalConfig, SplitConfig, TwoStageConfig, config_from
-from clickseg.learning.gate import Verdict, judge, score_correction, score_initial
-from clickseg.learning.holdout import grow_holdout
-from clickseg.learning.recorded import record_of
-from clickseg.learning.replay import replay_cases
+from clickseg.learning.gate import Verdict, judge
+from clickseg.learning.measure import Measure, measure
+from clickseg.learning.round import Round, begin_round
 from clickseg.learning.settings import UpdateConfig
-from clickseg.learning.store import BASE, NAMES, ModelStore
+from clickseg.learning.store import ModelStore
 from clickseg.learning.tuning import Progress, Trainer, UpdateError
-from clickseg.modelfile import add_metrics, code_version, read_manifest
+from clickseg.machine import is_out_of_memory
+from clickseg.modelfile import add_metrics, read_manifest
 from clickseg.models import load_correction, load_initial
-from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, Case, find_cases
-from clickseg.training.split import Split, patient_of
+from clickseg.study import Case
+from clickseg.training.processes import by_first
+from clickseg.training.tracking import Tracking, tracked
 
 __all__ = ["Outcome", "Progress", "UpdateError", "epochs_of", "update_model"]
 
@@ -41,13 +37,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a round ended. ``version`` counts now: the new one, or the old if that was better."""
+    """How a round ended. ``version`` counts now: the new one, or the old if that was better.
+
+    ``verdict`` is None where the gate was not asked, for the weights are not new.
+    """
 
     name: str
     is_published: bool
     reason: str
     version: str
-    verdict: Verdict
+    verdict: Verdict | None
     training: int
     holdout: int
     minutes: float
@@ -62,8 +61,11 @@ def update_model(
     replay: Path | None = None,
     watch: Callable[[Progress], None] | None = None,
     seed: int | None = None,
+    tracking: Tracking | None = None,
 ) -> Outcome:
     """Train a model on the accepted labels of a studies folder; publish it if it is not worse.
+
+    Of several processes that train together the first one alone uses the store.
 
     Args:
         name: ``initial`` or ``correction``.
@@ -75,54 +77,42 @@ def update_model(
             with an accepted label are left out.
         watch: told of each epoch.
         seed: of the training; None takes that of the base's recipe.
+        tracking: where MLflow is told of it; None does not.
 
     Raises:
-        UpdateError: if there are too few labels, the base cannot be trained on, or something
-            cannot be read or written.
+        UpdateError: if there are too few labels, the base cannot be trained on, something cannot
+            be read or written, or memory is not enough.
+        ConfigError: if MLflow is wanted and cannot be used.
         StoreBusyError: if another process trains this model.
         HoldOutError, ModelError: if what is on the disk is damaged.
     """
     started_s = time.monotonic()
     try:
-        with store.training(name):
-            outcome = _update(name, studies, store, config, device, replay, watch, seed)
-            minutes = round((time.monotonic() - started_s) / 60, 1)
-            outcome = replace(outcome, minutes=minutes)
-            text = json.dumps(asdict(outcome), indent=1) + "\n"
-            write_text(store.folder / "rounds" / name / "outcome.json", text)
+        with ExitStack() as stack:
+            by_first(lambda: stack.enter_context(store.training(name)))
+            told = tracked(tracking, f"update-{name}", model=name, studies=studies.name)
+            by_first(lambda: stack.enter_context(told))
+            made_of = by_first(
+                lambda: begin_round(name, studies, store, config, replay, seed, device)
+            )
+            trainer = Trainer(
+                store.base, name, made_of.recipe, config, device, made_of.folder, watch
+            )
+            trainer.train(made_of.training, made_of.replay, made_of.held, made_of.refined)
+            outcome = by_first(
+                lambda: _judge_and_publish(store, name, made_of, config, device, started_s)
+            )
     except OSError as error:
         raise UpdateError(f"{name} is not trained, something cannot be used: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UpdateError(
+            f"{name} is not trained, memory is not enough: a smaller batch and fewer studies of "
+            "replay, both in update.yaml, need less"
+        ) from error
     logger.info("%s: %s", name, outcome.reason)
     return outcome
-
-
-def _update(
-    name: str,
-    studies: Path,
-    store: ModelStore,
-    config: UpdateConfig,
-    device: str,
-    replay: Path | None,
-    watch: Callable[[Progress], None] | None,
-    seed: int | None,
-) -> Outcome:
-    recipe = _recipe_of(store, name, config)
-    recipe = recipe if seed is None else replace(recipe, seed=seed)
-    cases = [case for case in find_cases(studies) if case.label is not None]
-    split = _split(studies, store, cases, recipe.split, config)
-    known = {patient_of(case.case_id, recipe.split.patient) for case in cases}
-    scratch = store.folder / "replay"
-    others = [
-        case
-        for case in replay_cases(replay, store.base, scratch, config.replay)
-        if patient_of(case.case_id, recipe.split.patient) not in known
-    ]
-    folder = _run_folder(store, name, [*cases, *others], split, [recipe, config])
-    held = [case for case in cases if case.case_id in split.validation]
-    trainer = Trainer(store.base, name, recipe, config, device, folder, watch)
-    trainer.train([case for case in cases if case.case_id in split.training], others, held)
-    outcome = _judge_and_publish(store, name, folder, held, config, device)
-    return replace(outcome, training=len(split.training))
 
 
 def epochs_of(name: str, config: UpdateConfig) -> int:
@@ -132,111 +122,57 @@ def epochs_of(name: str, config: UpdateConfig) -> int:
     return config.correction.epochs
 
 
-def _recipe_of(store: ModelStore, name: str, config: UpdateConfig) -> Config:
-    """Return the recipe of the base, trained as long as an update is."""
-    recipe = config_from(read_manifest(store.base, name).recipe)
-    initial, correction = recipe.initial, recipe.correction
-    if not isinstance(initial, TwoStageConfig) or not isinstance(correction, LocalConfig):
-        raise UpdateError(
-            "models are updated where initial.method is two_stage and correction.method local; "
-            f"the base has {initial.method} and {correction.method}"
-        )
-    locate = replace(initial.locate, fit=config.locate)
-    segment = replace(initial.segment, fit=config.segment)
-    return replace(
-        recipe,
-        initial=replace(initial, locate=locate, segment=segment),
-        correction=replace(correction, fit=config.correction),
-    )
-
-
-def _split(
-    studies: Path,
-    store: ModelStore,
-    cases: Sequence[Case],
-    config: SplitConfig,
-    update: UpdateConfig,
-) -> Split:
-    patients = {patient_of(case.case_id, config.patient) for case in cases}
-    if len(patients) < update.smallest:
-        raise UpdateError(
-            f"accepted labels of at least {update.smallest} patients are wanted, so that one can "
-            f"be held out to judge the new model; {LABEL_FOLDER} has labels of {len(patients)}"
-        )
-    # At least one: a share of few patients may round to none.
-    share = max(update.holdout, 0.5 / len(patients) + 1e-6)
-    known = {
-        case_id
-        for name in NAMES
-        for case_id in read_manifest(store.base, name).data.get("training", [])
-    }
-    path = studies / PRIVATE_FOLDER / "holdout.json"
-    ids = [case.case_id for case in cases]
-    split = grow_holdout(path, ids, config.patient, share, sorted(known))
-    if not split.validation or not split.training:
-        side = "is held out" if not split.validation else "trains"
-        raise UpdateError(
-            f"of the patients with an accepted label none {side}, and no patient changes sides; "
-            "accept a label of one more patient"
-        )
-    return split
-
-
-def _run_folder(
-    store: ModelStore, name: str, cases: Sequence[Case], split: Split, settings: Sequence[Any]
-) -> Path:
-    """Return the folder of this round, named by all that goes in; others of the model go."""
-    digest = hashlib.sha256(code_version().encode())
-    for one in NAMES:  # a correction learns the errors of the initial base
-        digest.update(read_manifest(store.base, one).sha256.encode())
-    for values in settings:
-        digest.update(TypeAdapter(type(values)).dump_json(values))
-    for case in cases:
-        digest.update(
-            f"{case.case_id} {case.case_id in split.validation}".encode("utf-8", "replace")
-        )
-        for path in (case.t1ce, case.t2, case.label, record_of(case)):
-            digest.update(_signature(path).encode())
-    rounds = store.folder / "rounds" / name
-    folder = rounds / digest.hexdigest()[:16]
-    for other in rounds.iterdir() if rounds.is_dir() else ():
-        if other.is_dir() and other != folder:
-            shutil.rmtree(other)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _signature(path: Path | None) -> str:
-    """Name a file by size and time; one that cannot be looked at is told when it is read."""
-    try:
-        status = None if path is None else path.stat()
-    except OSError:
-        status = None
-    return "-" if status is None else f"{status.st_size}/{status.st_mtime_ns}"
-
-
 def _judge_and_publish(
+    store: ModelStore,
+    name: str,
+    made_of: Round,
+    config: UpdateConfig,
+    device: str,
+    started_s: float,
+) -> Outcome:
+    made, held = made_of.folder, made_of.held
+    sha256 = read_manifest(made, name).sha256
+    alike = [one for one in store.versions(name) if one.manifest().sha256 == sha256]
+    verdict, is_published = None, False
+    if alike:  # it counts, or somebody went back to an earlier one
+        reason = f"nothing new was accepted: {alike[0].version} has the same weights"
+    else:
+        verdict = _compare(store, name, made, held, config, device)
+        is_published, reason = verdict.is_better, verdict.reason
+    if is_published:
+        store.publish(name, made)
+    minutes = round((time.monotonic() - started_s) / 60, 1)
+    version, counts = store.version(name).version, (len(made_of.training), len(held))
+    outcome = Outcome(name, is_published, reason, version, verdict, *counts, minutes)
+    text = json.dumps(asdict(outcome), indent=1) + "\n"
+    write_text(store.folder / "rounds" / name / "outcome.json", text)
+    return outcome
+
+
+def _compare(
     store: ModelStore,
     name: str,
     made: Path,
     held: Sequence[Case],
     config: UpdateConfig,
     device: str,
-) -> Outcome:
-    models = store.load(device)
+) -> Verdict:
+    """Let the gate decide between the model that counts and the one that was made."""
+    now = store.load(device)
+    hashes = now.hashes | {name: read_manifest(made, name).short_hash}
     if name == "initial":
-        first, _ = load_initial(made, device)
-        before, after = (score_initial(one, held) for one in (models.initial, first))
+        new = replace(now, initial=load_initial(made, device)[0], hashes=hashes)
     else:
-        second, _ = load_correction(made, device)
-        before, after = (
-            score_correction(one, models.initial, held, config.clicks)
-            for one in (models.correction, second)
-        )
-    if not before or before.keys() != after.keys():
+        new = replace(now, correction=load_correction(made, device)[0], hashes=hashes)
+    clicks = 0 if name == "initial" else config.clicks
+    before, after = measure(
+        [Measure(models, clicks) for models in (now, new)], held,
+        store.folder / "rounds" / name / "scores.json",
+    )  # fmt: skip
+    if not before:
         raise UpdateError("none of the accepted labels held out can be read; the log says why")
     verdict = judge(before, after)
-    manifest = add_metrics(
+    add_metrics(
         made,
         name,
         {
@@ -246,15 +182,4 @@ def _judge_and_publish(
             "held_out_dice_before": round(verdict.before[0], 4),
         },
     )
-    made_before = [
-        one.version
-        for one in store.versions(name)
-        if one.version != BASE and one.manifest().sha256 == manifest.sha256
-    ]
-    is_published, reason = verdict.is_better and not made_before, verdict.reason
-    if made_before:  # it counts, or somebody went back to an earlier one
-        reason = f"nothing new was accepted: {made_before[0]} was made of the same labels"
-    if is_published:
-        store.publish(name, made)
-    version = store.version(name).version
-    return Outcome(name, is_published, reason, version, verdict, 0, len(held), 0)
+    return verdict

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clickseg.clicks import Click
+from clickseg.clicking import clicking
+from clickseg.clicks import Clicks
 from clickseg.config import LocalConfig
 from clickseg.correction.fusion import PLATEAU, fuse
-from clickseg.correction.local import LocalCorrection, make_pass, network_input, visible
+from clickseg.correction.local import LocalCorrection, Memo, make_pass, network_input, visible
 from clickseg.cuts import Box
 from clickseg.geometry import Grid
 from clickseg.guidance import draw_clicks
@@ -93,23 +96,23 @@ def click_scores(
             continue
         study = region_study(case, config)
         label, start = case.region_label[0].numpy(), real[case.case_id][0].numpy()
-        curve, mask = [dice(start, label)], start
-        made: list[Click] = []
-        for _ in range(clicks):
-            found = next_click(
-                label, mask, config.spacing_mm, [click.voxel(study.grid) for click in made]
-            )
-            if found is not None:
-                made.append(Click.at(found[0], found[1], study.grid))
-                mask = correction(study, start, tuple(made)).mask
-                harms.append(dice(mask, label) < curve[-1] - HARM)
+        answer = partial(_mended, correction, study, start, {})
+        curve = [dice(start, label)]
+        for _, mask in itertools.islice(clicking(label, start, study.grid, answer), clicks):
             curve.append(dice(mask, label))
-        curves.append(curve)
+            harms.append(curve[-1] < curve[-2] - HARM)
+        curves.append(curve + curve[-1:] * (clicks + 1 - len(curve)))
     if not curves:
         return {}
     means = np.mean(curves, axis=0)
     scores = {f"dice_after_{n}": round(float(value), 4) for n, value in enumerate(means)}
     return scores | {"harm_rate": round(float(np.mean(harms)), 4) if harms else 0.0}
+
+
+def _mended(
+    correction: LocalCorrection, study: Study, start: NDArray[np.uint8], memo: Memo, clicks: Clicks
+) -> NDArray[np.uint8]:
+    return correction(study, start, clicks, memo).mask
 
 
 def region_study(case: Prepared, config: LocalConfig) -> Study:

@@ -8,9 +8,10 @@ processes share a step: each draws parts of its batch, and their gradients are a
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from clickseg.atomic import replacing
 from clickseg.config import FitConfig
 from clickseg.training import processes
+from clickseg.training.tracking import mlflow_logger
 
 logger = logging.getLogger(__name__)
 
@@ -162,13 +164,16 @@ def fit(
     if done < config.epochs:
         with contextlib.ExitStack() as stack:
             if processes.is_first():
-                log = TensorboardLogger(log_dir=str(run.folder / "log" / run.name))
-                stack.enter_context(log).attach_output_handler(
-                    trainer,
-                    Events.EPOCH_COMPLETED,
-                    tag=run.name,
-                    metric_names=["loss", "validation"],
-                )
+                board = TensorboardLogger(log_dir=str(run.folder / "log" / run.name))
+                # The run of MLflow is closed by whoever opened it: it may have other trainings.
+                for log in (stack.enter_context(board), mlflow_logger()):
+                    if log is not None:
+                        log.attach_output_handler(
+                            trainer,
+                            Events.EPOCH_COMPLETED,
+                            tag=run.name,
+                            metric_names=["loss", "validation"],
+                        )
             trainer.run(range(config.steps_per_epoch), max_epochs=config.epochs)
     if average is not None:
         network.load_state_dict(average.module.state_dict())
@@ -204,11 +209,22 @@ def seconds_in(checkpoint: Path) -> float:
     return float(torch.load(checkpoint, map_location="cpu", weights_only=True)["seconds"])
 
 
+def save_tensors(path: Path, values: Mapping[str, Any]) -> None:
+    """Write tensors, and what holds them, whole or not at all.
+
+    Raises:
+        OSError: if the disk is full; torch's own writer does not say so.
+    """
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    with replacing(path) as part:
+        part.write_bytes(buffer.getbuffer())
+
+
 def _save(path: Path, parts: dict[str, Any], epoch: int, seconds: float) -> None:
     state: dict[str, Any] = {"epoch": epoch, "seconds": seconds}
     state |= {key: value.state_dict() for key, value in parts.items()}
-    with replacing(path) as part:
-        torch.save(state, part)
+    save_tensors(path, state)
 
 
 def _resume(path: Path, parts: dict[str, Any], run: Run) -> int:

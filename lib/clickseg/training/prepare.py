@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from clickseg.cache import ByteCache, Fingerprints
 from clickseg.cuts import Box, shrink
 from clickseg.study import Case, read_case_label, read_study
 from clickseg.volume import ImageError
@@ -48,10 +49,20 @@ class Prepared:
     has_tumor: bool
     affine: NDArray[np.float64]
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the voxels in memory."""
+        parts = (self.region, self.region_label, *self.empty, self.coarse, self.coarse_label)
+        return sum(part.nbytes for part in parts)
+
     def middle(self, patch: Size3) -> Box:
         """Return a patch in the middle of the region, as in use around what was located."""
         i, j, k = (float(n // 2) for n in self.region.shape[1:])
         return Box((i, j, k), (1.0, 1.0, 1.0), patch)
+
+
+_KEPT: ByteCache[Prepared] = ByteCache(512 << 20)
+_FINGERPRINTS = Fingerprints()
 
 
 def prepare_cases(
@@ -59,18 +70,31 @@ def prepare_cases(
 ) -> list[Prepared]:
     """Read and shrink cases; one that cannot be read is reported and left out.
 
+    What was prepared before, of the same files and in the same way, is not read again.
+
     Raises:
         ImageError: if none is left.
     """
     prepared = []
     for case in tqdm(cases, desc="reading", unit="study"):
         try:
-            prepared.append(_prepare(case, fine_mm, region, coarse_mm, seed))
+            key = (*_contents(case), fine_mm, region, coarse_mm, seed)
+            one = _KEPT.get(key)
+            if one is None:
+                one = _prepare(case, fine_mm, region, coarse_mm, seed)
+                _KEPT.put(key, one, one.nbytes)
+            prepared.append(one)
         except ImageError as error:
             logger.warning("case %s is left out: %s", case.case_id, error)
     if not prepared:
         raise ImageError("no case with image and label is left to train on")
     return prepared
+
+
+def _contents(case: Case) -> tuple[str, ...]:
+    """Name a case and what its files hold."""
+    files = (case.t1ce, case.t2, case.label)
+    return (case.case_id, *("" if path is None else _FINGERPRINTS(path) for path in files))
 
 
 def _prepare(case: Case, fine_mm: Spacing, size: Size3, coarse_mm: Spacing, seed: int) -> Prepared:

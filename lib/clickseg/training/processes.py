@@ -1,28 +1,75 @@
-"""One training in several processes, as ``torchrun`` starts them: who is first, wait, add up.
+"""One training in several processes: start or join them, who is first, wait, add up.
 
-Alone everything here does nothing. The processes share the parts of each step's batch; all hold
-the same network at any time, and the first one writes the files.
+``torchrun`` starts them, or ``start_processes``. Alone everything here does nothing. The processes
+share the parts of each step's batch; all hold the same network at any time, and the first one
+writes the files.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import socket
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
+from torch.multiprocessing.spawn import spawn
+
+T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(hours=12)
+"""Of the others, while the first one makes phantoms or measures models; a process that ended is
+noticed at once."""
+
+
+def start_processes(count: int, work: Callable[..., None], *arguments: Any) -> Any:
+    """Start processes that call a function, each of which may join the others.
+
+    Args:
+        count: how many, on this machine.
+        work: what each calls, by a name that can be imported.
+        arguments: of ``work``.
+
+    Returns:
+        What waits for them: its ``join(timeout)`` is True once all have ended, and raises the
+        error of the first that failed, after it has ended the others.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return spawn(_work, (count, port, work, arguments), nprocs=count, join=False)  # type: ignore[no-untyped-call]
+
+
+def _work(
+    number: int, count: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    """Call a function with the environment that ``torchrun`` gives."""
+    os.environ |= {
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    work(*arguments)
 
 
 def join_processes(device: str) -> str:
-    """Join the other processes of ``torchrun``, if it started this one; return the device to use.
+    """Join the processes that were started with this one, if any were; return the device to use.
 
     Each process gets a GPU of its own.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return device
     is_cuda = torch.device(device).type == "cuda"
-    distributed.init_process_group("nccl" if is_cuda else "gloo")
-    return f"cuda:{os.environ['LOCAL_RANK']}" if is_cuda else device
+    if is_cuda:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if is_cuda else "gloo", timeout=LONGEST_WAIT)
+    return device
 
 
 def leave_processes() -> None:
@@ -51,6 +98,27 @@ def wait() -> None:
     """Wait until all have come here: what the first one wrote is there for the others."""
     if count() > 1:
         distributed.barrier()
+
+
+def by_first(make: Callable[[], T]) -> T:
+    """Let the first process make something, and return it to all.
+
+    Raises:
+        Exception: what the first one ran into, in all of them.
+    """
+    if count() == 1:
+        return make()
+    made: list[Any] = [None, None]
+    if is_first():
+        try:
+            made[0] = make()
+        except Exception as error:
+            made[1] = error
+    distributed.broadcast_object_list(made)
+    if made[1] is not None:
+        raise made[1]
+    value: T = made[0]
+    return value
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:

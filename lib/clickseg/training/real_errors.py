@@ -9,10 +9,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from clickseg.atomic import replacing
 from clickseg.config import SplitConfig, TwoStageConfig
 from clickseg.networks import build_network
-from clickseg.training.loop import Run, seconds_in
+from clickseg.training.loop import Run, save_tensors, seconds_in
 from clickseg.training.prepare import Prepared
 from clickseg.training.processes import is_first, wait
 from clickseg.training.split import folds_of
@@ -56,6 +55,5 @@ def real_errors(
             errors[case.case_id] = region_pred(network, case, config, run.device)
     wait()  # until no process asks any more whether the file is there
     if is_first():
-        with replacing(path) as part:
-            torch.save(errors, part)
+        save_tensors(path, errors)
     return errors

@@ -6,31 +6,72 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clickseg.atomic import write_text
-from clickseg.config import SplitConfig
+from clickseg.config import ConfigError, SplitConfig
+from clickseg.study import PRIVATE_FOLDER, Case
 
 logger = logging.getLogger(__name__)
 
 
+SPLIT_NAME = "split.json"
+"""The split of a run in its folder, and one that a data set came with in its folder of studies."""
+
+SIDES = ("training", "validation", "test")
+
+PATIENTS = f"{PRIVATE_FOLDER}/patients.json"
+"""In the folder of studies of a PACS: the patient of each, by id."""
+
+_UID = re.compile(r"[0-2](\.[0-9]+){3,}")
+
+
 @dataclass(frozen=True)
 class Split:
-    """Case ids by side. No patient is on both."""
+    """Case ids by side. No patient is on two of them; nothing is trained or chosen on ``test``."""
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
+    test: tuple[str, ...] = ()
+
+    def sides(self) -> dict[str, str]:
+        """Return the side of each case by its id."""
+        return {name: side for side in SIDES for name in getattr(self, side)}
 
 
-def patient_of(case_id: str, pattern: str) -> str:
-    """Return the patient a case belongs to: the pattern's first group, its match, or the id."""
+def patient_of(case_id: str, pattern: str, told: Mapping[str, str] | None = None) -> str:
+    """Return the patient a case belongs to: the pattern's first group, its match, or the id.
+
+    ``told``: patients by id, which count before the pattern. A DICOM UID says nothing of its
+    patient: without being told of it, it is a patient of its own.
+    """
+    if told and case_id in told:
+        return told[case_id]
+    if _UID.fullmatch(case_id):
+        return case_id
     match = re.search(pattern, case_id)
     if match is None:
         logger.warning("%r does not match split.patient: taken for a patient of its own", case_id)
         return case_id
     return match.group(1) if match.groups() else match.group(0)
+
+
+def told_patients(studies: Path) -> dict[str, str]:
+    """Return the patients of studies by id, as a PACS tells them; of a mere folder nothing.
+
+    Raises:
+        ValueError: if the file that says so is damaged.
+    """
+    path = studies / PATIENTS
+    if not path.is_file():
+        return {}
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must say which patient each study is of")
+    return values
 
 
 def split_cases(case_ids: Sequence[str], config: SplitConfig, seed: int) -> Split:
@@ -65,9 +106,9 @@ def folds_of(case_ids: Sequence[str], count: int, config: SplitConfig, seed: int
 
 
 def write_split(split: Split, path: Path) -> None:
-    """Write a split as JSON, whole or not at all."""
-    text = json.dumps({"training": split.training, "validation": split.validation}, indent=1)
-    write_text(path, text + "\n")
+    """Write a split as JSON, whole or not at all; without ``test`` where that is empty."""
+    sides = {side: getattr(split, side) for side in SIDES if side != "test" or split.test}
+    write_text(path, json.dumps(sides, indent=1) + "\n")
 
 
 def read_split(path: Path) -> Split:
@@ -77,13 +118,58 @@ def read_split(path: Path) -> Split:
         ValueError: if the file is no split, or a case is on both sides.
     """
     values = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(values, dict) or set(values) != {"training", "validation"}:
-        raise ValueError(f"{path.name} must hold the lists training and validation")
-    split = Split(tuple(values["training"]), tuple(values["validation"]))
-    both = sorted(set(split.training) & set(split.validation))
+    if not isinstance(values, dict) or set(values) | {"test"} != set(SIDES):
+        raise ValueError(f"{path.name} must hold the lists training and validation, perhaps test")
+    split = Split(*(tuple(values.get(side, ())) for side in SIDES))
+    counts = Counter(name for side in SIDES for name in getattr(split, side))
+    both = sorted(name for name, count in counts.items() if count > 1)
     if both:
         raise ValueError(f"{path.name} has cases on both sides: {', '.join(both)}")
     return split
+
+
+def given_split(studies: Path, path: Path | None) -> Split | None:
+    """Return the split of a file, or the one that lies with the studies, or None.
+
+    Args:
+        studies: the folder of studies.
+        path: the file, if one was named.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
+    file = studies / SPLIT_NAME if path is None else path
+    if path is None and not file.is_file():
+        return None
+    try:
+        return read_split(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} is no split that can be used: {error}") from error
+
+
+def of_sides(cases: Sequence[Case], split: Split, sides: Sequence[str]) -> list[Case]:
+    """Return the cases that a split puts on some sides; one that it does not name is on none.
+
+    Raises:
+        ConfigError: if none is left.
+    """
+    where = split.sides()
+    unnamed = [case.case_id for case in cases if case.case_id not in where]
+    if unnamed:
+        logger.warning("%d studies are on no side of the split: %s ...", len(unnamed), unnamed[0])
+    chosen = [case for case in cases if where.get(case.case_id) in sides]
+    if not chosen:
+        raise ConfigError(f"studies for {' and '.join(sides)} were wanted, the split has none")
+    return chosen
+
+
+def only(split: Split, cases: Sequence[Case]) -> Split:
+    """Return the training and validation sides of a split, of the cases that are there."""
+    there = {case.case_id for case in cases}
+    training, validation = (
+        tuple(name for name in side if name in there) for side in (split.training, split.validation)
+    )
+    return Split(training, validation)
 
 
 def rank_of(name: str, seed: int = 0) -> str:

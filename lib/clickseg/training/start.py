@@ -24,7 +24,15 @@ from clickseg.modelfile import Manifest, save_model
 from clickseg.study import Case, read_case_label, read_study
 from clickseg.training.loop import Run
 from clickseg.training.processes import is_first, wait
-from clickseg.training.split import Split, read_split, split_cases, write_split
+from clickseg.training.split import (
+    SPLIT_NAME,
+    Split,
+    only,
+    patient_of,
+    read_split,
+    split_cases,
+    write_split,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +47,29 @@ def begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
     """
     if not is_first():  # the first process has checked and written it all
         wait()
-        return read_split(out / "split.json")
+        return read_split(out / SPLIT_NAME)
     split = _begin(cases, config, out)
     wait()
     return split
+
+
+def adopt_split(cases: Sequence[Case], given: Split, config: RecipeConfig, out: Path) -> None:
+    """Let a run divide its cases as a given split does, in place of drawing one.
+
+    Raises:
+        ConfigError: if the split puts a patient on two sides, or the run began with another one.
+    """
+    pattern = config.split.patient
+    where: dict[str, str] = {}
+    for name, side in given.sides().items():
+        if where.setdefault(patient_of(name, pattern), side) != side:
+            raise ConfigError(f"a split puts the patient of {name} on several sides")
+    if not is_first():
+        return
+    split, path = only(given, cases), out / SPLIT_NAME
+    if path.is_file() and read_split(path) != split:
+        raise ConfigError(f"{path} is another split than the one given; use another --out")
+    write_split(split, path)
 
 
 def _begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
@@ -51,7 +78,7 @@ def _begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
     if recipe.is_file() and load_recipe(recipe, type(config)) != config:
         raise ConfigError(f"{recipe} is another recipe than the one given; use another --out")
     save_config(config, recipe)
-    path = out / "split.json"
+    path = out / SPLIT_NAME
     ids = [case.case_id for case in cases]
     if path.is_file():
         split = read_split(path)

@@ -1,0 +1,191 @@
+"""What a round of learning is made of: recipe, sides and folder, before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from clickseg.config import Config, LocalConfig, SplitConfig, TwoStageConfig, config_from
+from clickseg.learning.holdout import grow_holdout, may_train
+from clickseg.learning.recorded import record_of
+from clickseg.learning.refine import refined_cases
+from clickseg.learning.replay import replay_cases
+from clickseg.learning.settings import UpdateConfig
+from clickseg.learning.store import NAMES, ModelStore
+from clickseg.learning.tuning import UpdateError
+from clickseg.modelfile import code_version, read_manifest
+from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, Case, find_cases
+from clickseg.training.split import Split, patient_of, rank_of, told_patients
+
+logger = logging.getLogger(__name__)
+
+HOLDOUT = f"{PRIVATE_FOLDER}/holdout.json"
+"""In the studies folder: who is held out."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """The cases of a round by what they are for, and the folder in which it is trained."""
+
+    recipe: Config
+    training: Sequence[Case]
+    refined: Sequence[Case]
+    replay: Sequence[Case]
+    held: Sequence[Case]
+    folder: Path
+
+
+def begin_round(
+    name: str,
+    studies: Path,
+    store: ModelStore,
+    config: UpdateConfig,
+    replay: Path | None,
+    seed: int | None,
+    device: str,
+) -> Round:
+    """Decide what a round is made of; the arguments are those of ``update_model``.
+
+    Raises:
+        UpdateError: if there are too few labels, or the base cannot be trained on.
+        HoldOutError, ModelError: if what is on the disk is damaged.
+    """
+    recipe = _recipe_of(store, name, config)
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
+    there = find_cases(studies)
+    cases = [case for case in there if case.label is not None]
+    split = _split(studies, store, cases, recipe.split, config)
+    waiting = [case for case in there if case.label is None]
+    refined = _refined(studies, store, waiting, recipe.split, config, device, name)
+    known = {patient_of(case.case_id, recipe.split.patient) for case in cases}
+    scratch = store.folder / "replay"
+    others = [
+        case
+        for case in replay_cases(replay, store.base, scratch, config.replay)
+        if patient_of(case.case_id, recipe.split.patient) not in known
+    ]
+    folder = _run_folder(store, name, [*cases, *others, *refined], split, [recipe, config])
+    training, held = (
+        [case for case in cases if case.case_id in side]
+        for side in (split.training, split.validation)
+    )
+    return Round(recipe, training, refined, others, held, folder)
+
+
+def _refined(
+    studies: Path,
+    store: ModelStore,
+    waiting: Sequence[Case],
+    config: SplitConfig,
+    update: UpdateConfig,
+    device: str,
+    name: str,
+) -> list[Case]:
+    """Return waiting studies with labels of the models that count; the initial model learns them.
+
+    Their patients are never held out from now on.
+    """
+    if name != "initial" or not update.refined.studies:
+        return []
+    path = studies / HOLDOUT
+    some = [case for case in waiting if may_train(case.case_id, path, config.patient)]
+    if not some:
+        return []
+    some.sort(key=lambda case: rank_of(case.case_id))
+    models, folder = store.load(device), store.folder / "refined"
+    found = refined_cases(studies, some, models, folder, update.refined)
+    logger.info("%d of %d waiting studies train by refined labels", len(found), len(waiting))
+    bound = [case.case_id for case in found]
+    grow_holdout(path, [], config.patient, update.holdout, bound=bound)
+    return found
+
+
+def _recipe_of(store: ModelStore, name: str, config: UpdateConfig) -> Config:
+    """Return the recipe of the base, trained as long as an update is."""
+    recipe = config_from(read_manifest(store.base, name).recipe)
+    initial, correction = recipe.initial, recipe.correction
+    if not isinstance(initial, TwoStageConfig) or not isinstance(correction, LocalConfig):
+        raise UpdateError(
+            "models are updated where initial.method is two_stage and correction.method local; "
+            f"the base has {initial.method} and {correction.method}"
+        )
+    locate = replace(initial.locate, fit=config.locate)
+    segment = replace(initial.segment, fit=config.segment)
+    return replace(
+        recipe,
+        initial=replace(initial, locate=locate, segment=segment),
+        correction=replace(correction, fit=config.correction),
+    )
+
+
+def _split(
+    studies: Path,
+    store: ModelStore,
+    cases: Sequence[Case],
+    config: SplitConfig,
+    update: UpdateConfig,
+) -> Split:
+    told = told_patients(studies)
+    patients = {patient_of(case.case_id, config.patient, told) for case in cases}
+    if len(patients) < update.smallest:
+        raise UpdateError(
+            f"accepted labels of at least {update.smallest} patients are wanted, so that one can "
+            f"be held out to judge the new model; {LABEL_FOLDER} has labels of {len(patients)}"
+        )
+    # At least one: a share of few patients may round to none.
+    share = max(update.holdout, 0.5 / len(patients) + 1e-6)
+    known = {
+        case_id
+        for name in NAMES
+        for case_id in read_manifest(store.base, name).data.get("training", [])
+    }
+    path = studies / HOLDOUT
+    ids = [case.case_id for case in cases]
+    split = grow_holdout(path, ids, config.patient, share, sorted(known))
+    if not split.validation or not split.training:
+        side = "is held out" if not split.validation else "trains"
+        raise UpdateError(
+            f"of the patients with an accepted label none {side}, and no patient changes sides; "
+            "accept a label of one more patient"
+        )
+    return split
+
+
+def _run_folder(
+    store: ModelStore, name: str, cases: Sequence[Case], split: Split, settings: Sequence[Any]
+) -> Path:
+    """Return the folder of this round, named by all that goes in; others of the model go."""
+    digest = hashlib.sha256(code_version().encode())
+    for one in NAMES:  # a correction learns the errors of the initial base
+        digest.update(read_manifest(store.base, one).sha256.encode())
+    for values in settings:
+        digest.update(TypeAdapter(type(values)).dump_json(values))
+    for case in cases:
+        digest.update(
+            f"{case.case_id} {case.case_id in split.validation}".encode("utf-8", "replace")
+        )
+        for path in (case.t1ce, case.t2, case.label, record_of(case)):
+            digest.update(_signature(path).encode())
+    rounds = store.folder / "rounds" / name
+    folder = rounds / digest.hexdigest()[:16]
+    for other in rounds.iterdir() if rounds.is_dir() else ():
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _signature(path: Path | None) -> str:
+    """Name a file by size and time; one that cannot be looked at is told when it is read."""
+    try:
+        status = None if path is None else path.stat()
+    except OSError:
+        status = None
+    return "-" if status is None else f"{status.st_size}/{status.st_mtime_ns}"
