@@ -28,6 +28,7 @@ from clickseg.geometry import Grid, ijk_to_ras, ras_to_ijk
 from clickseg.initial import Initial
 from clickseg.metrics import max_axial_diameter_mm
 from clickseg.models import Models
+from clickseg.registration import Mode
 from clickseg.scribbles import Scribbles
 from clickseg.study import Study, check_same_grid, read_study
 from clickseg.volume import ImageError, read_label, stem_of
@@ -70,8 +71,11 @@ class _Replay:
 class Engine:
     """Segment and correct studies with one pair of models."""
 
-    def __init__(self, models: Models, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, models: Models, cache_bytes: int = CACHE_BYTES, registration: Mode = "header"
+    ) -> None:
         self.models = models
+        self.registration = registration
         self.cache: ByteCache[Any] = ByteCache(cache_bytes)
         self._fingerprint = Fingerprints()
         self._study_keys: weakref.WeakKeyDictionary[Study, str] = weakref.WeakKeyDictionary()
@@ -86,22 +90,26 @@ class Engine:
         with self._lock:
             self.models = models
 
-    def study(self, t1ce: Path, t2: Path | None = None) -> Study:
+    def study(self, t1ce: Path, t2: Path | None = None, frames_differ: bool = False) -> Study:
         """Return a study, from the cache unless its files are new or changed.
+
+        ``frames_differ``: whether the two are known to be of different frames of reference.
 
         Raises:
             ImageError: if a file cannot be used, or the T2 lies elsewhere than the T1ce.
         """
         with self._lock:
-            key = self._content_of(t1ce, t2)
+            content = self._content_of(t1ce, t2)
+            key = content + "/frames" * frames_differ
             study = self.cache.get(("study", key))
             if study is None:
-                study = read_study(t1ce, t2)
-                if self._content_of(t1ce, t2) != key:
+                study = read_study(t1ce, t2, self.registration, frames_differ)
+                if self._content_of(t1ce, t2) != content:
                     raise ImageError(f"{t1ce.name} or its T2 changed while it was read; try again")
                 self.cache.put(("study", key), study, study.nbytes)
             elif (study.case_id, study.t2_path) != (stem_of(t1ce), t2):
-                study = replace(study, case_id=stem_of(t1ce), t2_path=t2)
+                t2_used = None if study.t2_path is None else t2
+                study = replace(study, case_id=stem_of(t1ce), t2_path=t2_used)
             self._study_keys[study] = key
             return study
 
@@ -219,6 +227,7 @@ class Engine:
             "clicks_obeyed": int(np.count_nonzero(mask[tuple(voxels.T)] == is_foreground)),
             "next_click": _to_stored(correction.uncertain_ijk, study.grid),
             "t2": None if study.t2_path is None else str(study.t2_path),
+            "registration": study.registration and study.registration.as_result(),
             "models": dict(self.models.hashes),
         }
         label = study.grid.to_stored(mask)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickseg.geometry import Grid, ijk_to_ras
+from clickseg.registration import Mode, Registration, register
 from clickseg.volume import (
     EXTENSIONS,
     ImageError,
@@ -59,6 +60,8 @@ class Study:
     image: NDArray[np.float32]
     grid: Grid
     t2_path: Path | None
+    registration: Registration | None = None
+    """How the T2 was looked for, where it was; None where its header was trusted."""
 
     @property
     def nbytes(self) -> int:
@@ -152,8 +155,16 @@ def _images_in(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def read_study(t1ce: Path, t2: Path | None = None) -> Study:
+def read_study(
+    t1ce: Path, t2: Path | None = None, mode: Mode = "header", frames_differ: bool = False
+) -> Study:
     """Read a study.
+
+    Args:
+        t1ce: the image whose grid counts.
+        t2: its companion, on any grid.
+        mode: whether the T2 is registered to the T1ce; see ``registration``.
+        frames_differ: whether the two are known to be of different frames of reference.
 
     Raises:
         ImageError: if a file cannot be used, or the T2 lies elsewhere than the T1ce.
@@ -162,9 +173,16 @@ def read_study(t1ce: Path, t2: Path | None = None) -> Study:
     grid = first.grid
     image = np.zeros((2, *grid.canonical.shape), dtype=np.float32)
     image[0] = grid.to_canonical(normalize(first.array, t1ce.name))
+    registration = None
+    if mode == "off" and frames_differ:
+        t2 = None
     if t2 is not None:
-        image[1] = grid.to_canonical(_read_t2(t2, grid))
-    return Study(stem_of(t1ce), image, grid, t2)
+        second = read_volume(t2)
+        if mode == "auto":
+            registration = register(second, first, frames_differ)
+            second = registration.moved(second)
+        image[1] = grid.to_canonical(_on_grid(second, grid, t2.name))
+    return Study(stem_of(t1ce), image, grid, t2, registration)
 
 
 def read_case_label(case: Case, grid: Grid) -> NDArray[np.uint8]:
@@ -220,12 +238,11 @@ def normalize(array: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     return np.clip(out, -3, 8, out=out)
 
 
-def _read_t2(path: Path, grid: Grid) -> NDArray[np.float32]:
-    second = read_volume(path)
-    moved, overlap = resample(second, grid)
+def _on_grid(t2: Volume, grid: Grid, name: str) -> NDArray[np.float32]:
+    moved, overlap = resample(t2, grid)
     if overlap < SMALLEST_OVERLAP:
         raise ImageError(
-            f"T2 {path.name} overlaps the T1ce by {overlap:.0%}, at least {SMALLEST_OVERLAP:.0%} "
+            f"T2 {name} overlaps the T1ce by {overlap:.0%}, at least {SMALLEST_OVERLAP:.0%} "
             "were wanted: do both show the same head in one frame of reference?"
         )
-    return normalize(moved, f"T2 {path.name}")
+    return normalize(moved, f"T2 {name}")

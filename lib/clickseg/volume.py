@@ -136,7 +136,7 @@ def write_volume(path: Path, volume: Volume, compress: bool | None = None) -> Pa
         ``path``.
     """
     stem_of(path)
-    image = _image_of(volume)
+    image = as_image(volume)
     suffix = next(extension for extension in EXTENSIONS if path.name.endswith(extension))
     with replacing(path, suffix) as part:
         sitk.WriteImage(image, str(part), suffix == ".nii.gz" if compress is None else compress)
@@ -153,9 +153,7 @@ def resample(volume: Volume, grid: Grid) -> tuple[NDArray[np.float32], float]:
     if volume.grid == grid:
         return volume.array.astype(np.float32, copy=False), 1.0
     source = Volume(volume.array.astype(np.float32, copy=False), volume.grid)
-    moved = sitk.Resample(
-        _image_of(source), _image_of_grid(grid), sitk.Transform(), sitk.sitkLinear
-    )
+    moved = sitk.Resample(as_image(source), _image_of_grid(grid), sitk.Transform(), sitk.sitkLinear)
     overlap = max(_share_inside(volume.grid, grid), _share_inside(grid, volume.grid))
     return sitk.GetArrayFromImage(moved).transpose(), overlap
 
@@ -275,7 +273,8 @@ def _grid_of(image: sitk.ImageFileReader, path: Path) -> Grid:
         raise ImageError(f"{path.name}: {error}") from error
 
 
-def _image_of(volume: Volume) -> sitk.Image:
+def as_image(volume: Volume) -> sitk.Image:
+    """Return an image as SimpleITK's, with its geometry in LPS."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.transpose()))
     _set_geometry(image, volume.grid)
     return image

@@ -110,6 +110,7 @@ def test_the_initial_answer_measures_the_outline(engine, t1ce, t2):
         "clicks_obeyed": 0,
         "next_click": [2, 3, 5],
         "t2": str(t2),
+        "registration": None,
         "models": {"initial": "1", "correction": "2"},
     }
 

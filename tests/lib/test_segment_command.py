@@ -84,3 +84,15 @@ def test_a_mistake_is_one_sentence_and_status_2(monkeypatch, capsys, tmp_path, a
     assert text in error
     assert "Traceback" not in error
     assert not out.exists()
+
+
+def test_registration_is_told_where_it_is_asked_for(monkeypatch, capsys, tmp_path):
+    command = ["segment", IMAGE, "--out", tmp_path / "mask.nii.gz"]
+    _, printed, _ = run(monkeypatch, capsys, *command)
+    assert json.loads(printed)["registration"] is None
+    status, printed, _ = run(monkeypatch, capsys, *command, "--registration", "auto")
+    assert status == 0
+    assert json.loads(printed)["registration"]["accepted"] is False
+    status, _, told = run(monkeypatch, capsys, *command, "--registration", "on")
+    assert status == 2
+    assert "--registration is one of auto, header, off, got 'on'" in told

@@ -12,6 +12,7 @@ from clickseg.clicks import ClickError, read_clicks
 from clickseg.engine import Engine, Segmentation
 from clickseg.geometry import Grid
 from clickseg.models import WEIGHTS, load_models
+from clickseg.registration import MODES, Mode
 from clickseg.study import LABEL_FOLDER, Case, find_case
 from clickseg.volume import ImageError, Volume, write_volume
 
@@ -20,14 +21,25 @@ T2 = Annotated[Path | None, typer.Option(help="The T2, if it is elsewhere.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the mask goes: .nii.gz, .nii or .nrrd.")]
 ModelFolder = Annotated[Path, typer.Option("--models", help="Folder of both models.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Registration = Annotated[
+    str,
+    typer.Option(
+        help="auto looks for the place of the T2 that fits best; header and off trust its file."
+    ),
+]
 Points = Annotated[list[str] | None, typer.Option(help="Voxel i,j,k of the T1ce; repeat it.")]
 
 
 def segment(
-    image: Image, out: Out, t2: T2 = None, models: ModelFolder = WEIGHTS, device: Device = "cpu"
+    image: Image,
+    out: Out,
+    t2: T2 = None,
+    registration: Registration = "header",
+    models: ModelFolder = WEIGHTS,
+    device: Device = "cpu",
 ) -> None:
     """Outline the tumor of one study; print the measurements as JSON."""
-    engine = Engine(load_models(models, device))
+    engine = Engine(load_models(models, device), registration=parse_mode(registration))
     study = engine.study(image, t2 or find_case(image).t2)
     _write(engine.initial(study), study.grid, out)
 
@@ -45,11 +57,12 @@ def correct(
         ),
     ] = "auto",
     t2: T2 = None,
+    registration: Registration = "header",
     models: ModelFolder = WEIGHTS,
     device: Device = "cpu",
 ) -> None:
     """Mend an outline around clicks; print the measurements as JSON."""
-    engine = Engine(load_models(models, device))
+    engine = Engine(load_models(models, device), registration=parse_mode(registration))
     case = find_case(image)
     study = engine.study(image, t2 or case.t2)
     clicks = read_clicks(parse_points(click), parse_points(background), study.grid)
@@ -69,6 +82,18 @@ def start_file(start: str, case: Case) -> Path | None:
     if start in ("auto", "label"):
         return case.label
     return None if start == "initial" else Path(start)
+
+
+def parse_mode(text: str) -> Mode:
+    """Read ``--registration``.
+
+    Raises:
+        ImageError: if there is no such mode.
+    """
+    for mode in MODES:
+        if text == mode:
+            return mode
+    raise ImageError(f"--registration is one of {', '.join(MODES)}, got {text!r}")
 
 
 def parse_points(points: list[str] | None) -> list[list[float]]:

@@ -1,0 +1,62 @@
+"""Fetch studies and outlines of a PACS into the layout of a studies folder."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+
+import pydicom
+
+from clickseg.dicom.listing import RemoteImage, RemoteSeg
+from clickseg.dicom.read import read_series
+from clickseg.dicom.seg import read_seg, says_tumor
+from clickseg.dicom.web import Pacs, RemoteSeries
+from clickseg.geometry import Grid
+from clickseg.study import T2_FOLDER
+from clickseg.volume import ImageError, Volume, write_volume
+
+logger = logging.getLogger(__name__)
+
+
+def mirror(pacs: Pacs, image: RemoteImage, file: Path) -> None:
+    """Write the T1ce of a study to a file, and its T2 to where that belongs beside it.
+
+    A T2 that is no image, with slices missing, say, is left out with a warning.
+
+    Raises:
+        PacsError: if the PACS does not hand it over; there is no file then that was not before.
+        ImageError: if the T1ce is no image.
+    """
+    t1ce = _volume(pacs, image.t1ce, file.parent)
+    t2_file = file.parent / T2_FOLDER / file.name
+    t2_file.unlink(missing_ok=True)
+    if image.t2 is not None:
+        try:
+            # Before the T1ce: where that is, all is there.
+            write_volume(t2_file, _volume(pacs, image.t2, file.parent))
+        except ImageError as error:
+            logger.warning("the T2 of %s is left out: %s", image.t1ce.uid, error)
+    write_volume(file, t1ce)
+
+
+def fetch_outline(pacs: Pacs, image: RemoteImage, seg: RemoteSeg, grid: Grid) -> Volume:
+    """Return what a segmentation outlines, as a mask of uint8 0/1 on the grid of its T1ce.
+
+    Raises:
+        PacsError: if the PACS does not hand it over.
+        ImageError: if it does not say that it is a tumor, or lies elsewhere than the T1ce.
+    """
+    dataset = pacs.fetch(image.study.uid, seg.series_uid)[0]
+    if not says_tumor(dataset):
+        raise ImageError("a segment that is called or coded a tumor was wanted")
+    return read_seg(dataset, grid)
+
+
+def _volume(pacs: Pacs, series: RemoteSeries, scratch: Path) -> Volume:
+    instances = pacs.fetch(series.study_uid, series.uid)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".fetched-") as name:
+        files = [Path(name, f"{number}.dcm") for number in range(len(instances))]
+        for file, instance in zip(files, instances, strict=True):
+            pydicom.dcmwrite(file, instance)
+        return read_series(files)
