@@ -9,19 +9,16 @@ doi 10.7937/TCIA.9YTJ-5Q73).
 import gzip
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
-from skimage.draw import polygon2mask
 
+from clickseg.outlines import MARGIN_MM, stack_outlines
 from clickseg.phantom.fields import Lattice
 
 SPLITS = ("training", "validation", "test", "all")
-FINE_MM = 0.25
-MARGIN_MM = 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,46 +95,24 @@ def _near(
 def outline_lattice(polygons_ras: Sequence[NDArray[np.float64]]) -> Lattice:
     """Return the signed distance (mm, negative inside) to stacked outlines.
 
-    Outlines of one plane are joined by exclusive or, so that a hole stays one. Between planes the
-    distance is interpolated; beyond the last plane the shape closes within half a step.
+    Between planes the distance is interpolated; beyond the last plane the shape closes within half
+    a step.
     """
-    planes: dict[float, list[NDArray[np.float64]]] = {}
-    for polygon in polygons_ras:
-        planes.setdefault(round(float(polygon[:, 2].mean()), 2), []).append(polygon[:, :2])
-    heights = np.array(sorted(planes))
-    step = float(np.median(np.diff(heights))) if len(heights) > 1 else 1.5
-    points = np.concatenate([p[:, :2] for p in polygons_ras])
-    low = points.min(0) - MARGIN_MM - FINE_MM / 2  # so that straight edges lie between pixels
-    size = tuple(int(n) for n in np.ceil((points.max(0) + MARGIN_MM - low) / FINE_MM))
-    maps = []
-    for height in heights:
-        mask = np.zeros(size, bool)
-        for polygon in planes[height]:
-            mask ^= polygon2mask(size, (polygon - low) / FINE_MM)
-        maps.append(_signed_distance(mask))
-    beyond = [m + 0 for m in (maps[0], maps[-1])]
+    stack = stack_outlines(polygons_ras)
+    step, heights, maps = stack.step_mm, stack.heights_mm, stack.maps_mm
+    ends = [np.abs(maps[end]) + 0.1 * step for end in (0, -1)]
     heights = np.array([heights[0] - step, *heights, heights[-1] + step])
-    maps = [np.abs(beyond[0]) + 0.1 * step, *maps, np.abs(beyond[1]) + 0.1 * step]
+    closed = replace(stack, heights_mm=heights, maps_mm=np.array([ends[0], *maps, ends[1]]))
     # Half a step per layer is enough: the distance is piecewise linear.
     count = round((heights[-1] - heights[0]) / (step / 2)) + 1
     layers = np.linspace(heights[0], heights[-1], count)
     spacing_z = layers[1] - layers[0]
     extra = int(np.ceil(MARGIN_MM / spacing_z))
-    stack = []
+    layer_values = []
     for n in range(-extra, count + extra):
         z = heights[0] + n * spacing_z
-        j = int(np.clip(np.searchsorted(heights, z), 1, len(heights) - 1))
-        weight = np.clip((z - heights[j - 1]) / (heights[j] - heights[j - 1]), 0, 1)
         past = max(heights[0] - z, z - heights[-1], 0.0)
-        stack.append((1 - weight) * maps[j - 1] + weight * maps[j] + past)
-    values = np.stack(stack, -1)[::2, ::2].astype(np.float32)
-    origin = np.array([*low, heights[0] - extra * spacing_z])
-    return Lattice(values, origin, np.array([2 * FINE_MM, 2 * FINE_MM, spacing_z]))
-
-
-def _signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    if not mask.any():
-        return np.full(mask.shape, MARGIN_MM)
-    outer = ndi.distance_transform_edt(~mask) - 0.5
-    inner = ndi.distance_transform_edt(mask) - 0.5
-    return np.where(mask, -inner, outer) * FINE_MM
+        layer_values.append(closed.at(z) + past)
+    values = np.stack(layer_values, -1)[::2, ::2].astype(np.float32)
+    origin = np.array([*stack.low_mm, heights[0] - extra * spacing_z])
+    return Lattice(values, origin, np.array([2 * stack.fine_mm, 2 * stack.fine_mm, spacing_z]))

@@ -1,0 +1,180 @@
+"""``clickseg import-nifti``: other data sets by patterns, and BIDS."""
+
+import json
+
+import numpy as np
+import pytest
+from imported import app
+from tiny import SHAPE, write_case
+from typer.testing import CliRunner
+
+from clickseg.geometry import Grid
+from clickseg.importing.nifti import find_by_patterns
+from clickseg.importing.source import ImportingError
+from clickseg.study import find_cases, labeled_cases
+from clickseg.volume import Volume, read_label, read_volume, write_volume
+
+PATTERNS = ("--t1ce", "{id}/{id}_t1.nii.gz", "--t2", "{id}/*_t2.nii.gz", "--label", "seg/{id}.nrrd")
+
+
+def run(src, out, *options):
+    return CliRunner().invoke(app, ["import-nifti", str(src), str(out), *options])
+
+
+def place(src, made_id, files, center=(30, 26, 9)):
+    """Write a study and put its files to other places below ``src``."""
+    write_case(src / "made", made_id, center, 5.0)
+    sources = {"t1ce": made_id, "t2": f"t2/{made_id}", "label": f"labels/final/{made_id}"}
+    for part, target in files.items():
+        path = src / "made" / f"{sources[part]}.nii.gz"
+        (src / target).parent.mkdir(parents=True, exist_ok=True)
+        if target.endswith(".nrrd"):
+            write_volume(src / target, read_volume(path))
+        else:
+            path.rename(src / target)
+
+
+@pytest.fixture
+def src(tmp_path):
+    folder = tmp_path / "clinic"
+    for name in ("ab-1", "ab-2"):
+        files = {
+            "t1ce": f"{name}/{name}_t1.nii.gz",
+            "t2": f"{name}/scan_t2.nii.gz",
+            "label": f"seg/{name}.nrrd",
+        }
+        place(folder, name, files)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "studies"
+
+
+def test_pairs_are_found_by_patterns_and_written_as_the_app_reads_them(src, out):
+    result = run(src, out, *PATTERNS)
+    assert result.exit_code == 0, result.output
+    assert "2 imported; 0 with warnings" in result.output
+    cases = labeled_cases(out)
+    assert [case.case_id for case in cases] == ["ab-1", "ab-2"]
+    for case in cases:
+        want = read_volume(src / case.case_id / f"{case.case_id}_t1.nii.gz")
+        np.testing.assert_array_equal(read_volume(case.t1ce).array, want.array)
+        assert read_volume(case.t1ce).grid == want.grid
+        want = read_label(src / "seg" / f"{case.case_id}.nrrd")
+        np.testing.assert_array_equal(read_label(case.label).array, want.array)
+        assert case.t2 is not None
+    facts = json.loads((out / "provenance" / "ab-1.json").read_text())
+    assert facts["t1ce"]["from"] == "ab-1_t1.nii.gz"
+    assert facts["label"]["mask_ml"] == pytest.approx(0.52, rel=0.05)
+    assert not (out / "split.json").exists()
+    assert (out / "import.html").read_text().count("data:image/png") == 4
+    assert "2 there already" in run(src, out, *PATTERNS).output
+
+
+def test_whole_numbers_are_kept_as_such_and_others_too(src, out):
+    path = src / "ab-1" / "ab-1_t1.nii.gz"
+    volume = read_volume(path)
+    write_volume(path, Volume(np.rint(volume.array).astype(np.float32), volume.grid))
+    assert run(src, out, *PATTERNS).exit_code == 0
+    whole, parts = ((out / f"ab-{n}.nii.gz").stat().st_size for n in (1, 2))
+    assert whole < parts / 2
+    np.testing.assert_array_equal(read_volume(out / "ab-1.nii.gz").array, np.rint(volume.array))
+
+
+def test_a_t2_keeps_its_voxels_or_gets_those_of_the_t1ce(src, out, tmp_path):
+    path = src / "ab-1" / "scan_t2.nii.gz"
+    t2 = read_volume(path)
+    coarse = Volume(t2.array[::2, ::2], Grid((31, 27, 19), t2.grid.affine @ np.diag([2, 2, 1, 1])))
+    write_volume(path, coarse)
+    assert run(src, out, *PATTERNS, "--t2-grid", "native").exit_code == 0
+    assert read_volume(out / "t2" / "ab-1.nii.gz").grid == coarse.grid
+    assert run(src, tmp_path / "two", *PATTERNS).exit_code == 0
+    got = read_volume(tmp_path / "two" / "t2" / "ab-1.nii.gz")
+    assert got.array.shape == SHAPE
+    np.testing.assert_allclose(got.array[::2, ::2], coarse.array, atol=1e-3)
+
+
+def test_what_is_missing_is_told_and_what_cannot_be_is_skipped(src, out):
+    (src / "seg" / "ab-1.nrrd").unlink()
+    (src / "ab-1" / "scan_t2.nii.gz").unlink()
+    label = read_label(src / "seg" / "ab-2.nrrd")
+    affine = label.grid.affine @ np.diag([1, 1, 2, 1])
+    write_volume(src / "seg" / "ab-2.nrrd", Volume(label.array, Grid(SHAPE, affine)))
+    result = run(src, out, *PATTERNS)
+    assert result.exit_code == 1
+    assert "1 imported, 1 not imported; 1 with warnings" in result.output
+    page = (out / "import.html").read_text()
+    for text in ("no T2 was found", "no label was found", "ab-2.nrrd lies on another grid"):
+        assert text in page
+    (case,) = find_cases(out)
+    assert (case.t2, case.label) == (None, None)
+
+
+def test_two_files_of_one_part_are_told_apart_by_nobody(src, out):
+    place(src, "x", {"t2": "ab-1/again_t2.nii.gz"})
+    assert run(src, out, *PATTERNS).exit_code == 1
+    wanted = "one file that is the t2 was wanted, 2 may be: again_t2.nii.gz, scan_t2.nii.gz"
+    assert wanted in (out / "import.html").read_text()
+
+
+def test_images_of_two_places_are_refused(src, out):
+    path = src / "ab-1" / "scan_t2.nii.gz"
+    t2 = read_volume(path)
+    affine = t2.grid.affine.copy()
+    affine[0, 3] += 300
+    write_volume(path, Volume(t2.array, Grid(SHAPE, affine)))
+    assert run(src, out, *PATTERNS).exit_code == 1
+    assert "overlaps the T1ce by 0%" in (out / "import.html").read_text()
+
+
+def test_patterns_match_whole_names_and_the_same_id_everywhere(src):
+    for path in ("ab-3/ab-4_t1.nii.gz", "ab-5/sub/ab-5_t1.nii.gz", "ab-6/ab-6_t1.nii"):
+        place(src, "x", {"t1ce": path})
+    found = find_by_patterns(src, {"t1ce": "{id}/{id}_t1.nii.gz"})
+    assert [study.case_id for study in found] == ["ab-1", "ab-2"]
+    assert [study.t2 for study in found] == [None, None]
+    with pytest.raises(ImportingError, match=r"images like x\{id\}.nii were wanted"):
+        find_by_patterns(src, {"t1ce": "x{id}.nii"})
+    with pytest.raises(ImportingError, match=r"a pattern with \{id\} for the id of a study"):
+        find_by_patterns(src, {"t1ce": "t1.nii"})
+    with pytest.raises(ImportingError, match="a folder of images was wanted"):
+        find_by_patterns(src / "none", {"t1ce": "{id}.nii"})
+
+
+@pytest.mark.parametrize("options", [(), ("--bids", "--t1ce", "{id}.nii"), ("--t2", "{id}.nii")])
+def test_patterns_or_bids_are_wanted(src, out, options):
+    result = run(src, out, *options)
+    assert result.exit_code == 2
+    assert "either --bids or --t1ce with a pattern" in " ".join(result.output.split())
+
+
+def test_a_bids_folder_is_read_by_its_names(tmp_path, out):
+    src = tmp_path / "bids"
+    place(src, "a", {
+        "t1ce": "sub-01/anat/sub-01_ce-gad_T1w.nii.gz",
+        "t2": "sub-01/anat/sub-01_acq-ciss_T2w.nii.gz",
+        "label": "derivatives/readers/sub-01/anat/sub-01_label-tumor_mask.nii.gz",
+    })  # fmt: skip
+    place(src, "b", {"t1ce": "sub-01/anat/sub-01_T1w.nii.gz"})  # without contrast
+    place(src, "c", {
+        "t1ce": "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz",
+        "t2": "sub-02/ses-1/anat/sub-02_ses-1_T2w.nii.gz",
+        "label": "derivatives/readers/sub-02/ses-1/anat/sub-02_ses-1_dseg.nii.gz",
+    })  # fmt: skip
+    place(src, "d", {"t1ce": "sub-02/ses-2/anat/sub-02_ses-2_T1w.nii.gz"})
+    place(src, "e", {"t1ce": "sub-03/anat/sub-03_run-1_T1w.nii.gz"})
+    place(src, "f", {"t1ce": "sub-03/anat/sub-03_run-2_T1w.nii.gz"})
+    result = run(src, out, "--bids")
+    assert result.exit_code == 1
+    assert "3 imported, 1 not imported; 1 with warnings" in result.output
+    cases = {case.case_id: case for case in find_cases(out)}
+    assert list(cases) == ["sub-01", "sub-02_ses-1", "sub-02_ses-2"]
+    assert [case.t2 is not None for case in cases.values()] == [True, True, False]
+    assert [case.label is not None for case in cases.values()] == [True, True, False]
+    facts = json.loads((out / "provenance" / "sub-01.json").read_text())
+    assert facts["t1ce"]["from"] == "sub-01_ce-gad_T1w.nii.gz"
+    wanted = "2 may be: sub-03_run-1_T1w.nii.gz, sub-03_run-2_T1w.nii.gz"
+    assert wanted in (out / "import.html").read_text()
+    assert "images were wanted" in str(run(tmp_path, out, "--bids").exception)
