@@ -196,17 +196,17 @@ def test_a_click_comes_back_where_it_was_made(affine):
 
 
 def test_no_clicks_give_the_start_mask():
-    study, correction, start, _ = replay(AFFINES["lps"], "all", [], 3)
+    study, correction, start, _ = replay(AFFINES["lps"], {"merge": "all"}, [], 3)
     assert (correction(study, start, ()).mask == start).all()
 
 
 def test_a_start_mask_of_another_shape_is_refused():
-    study, correction, _, clicks = replay(AFFINES["ras"], "all", [((1, 2, 3), True)], 3)
+    study, correction, _, clicks = replay(AFFINES["ras"], {"merge": "all"}, [((1, 2, 3), True)], 3)
     with pytest.raises(ValueError, match="start mask is"):
         correction(study, np.zeros((3, 5, 7), np.uint8), clicks)
 
 
 def test_a_click_outside_is_refused():
-    study, correction, start, _ = replay(AFFINES["ras"], "all", [], 3)
+    study, correction, start, _ = replay(AFFINES["ras"], {"merge": "all"}, [], 3)
     with pytest.raises(ValueError, match="inside"):
         correction(study, start, (Click((500.0, 0.0, 0.0), True),))
