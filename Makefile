@@ -1,4 +1,4 @@
-# make install | serve | test | fix | bench | weights | sample-data | readme
+# make install | serve | serve-ohif | test | test-e2e | fix | bench | weights | sample-data | readme
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -15,7 +15,7 @@ SOURCES = lib apps/vs_clickseg/main.py apps/vs_clickseg/clickseg_app tests docs/
 # The server's own subprocesses call a bare `python`.
 ON_PATH = PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: install serve test check fix bench weights sample-data readme
+.PHONY: install serve serve-ohif test test-e2e check fix bench weights sample-data readme
 
 install: $(VENV)/installed  ## the environment alone
 
@@ -35,8 +35,21 @@ serve: install  ## the server, on the sample data unless STUDIES= says otherwise
 		--app apps/vs_clickseg --studies "$(STUDIES)" --host "$(HOST)" --port "$(PORT)" \
 		$(foreach pair,$(CONF),--conf $(subst =, ,$(pair)))
 
+# A PACS of one's own: make serve-ohif STUDIES=http://pacs:8042/dicom-web
+serve-ohif: install  ## the server on a PACS, and OHIF; without STUDIES= on an Orthanc of its own
+	$(ON_PATH) PYTHONPATH=apps/vs_clickseg $(BIN)/python -m clickseg_app.serve_ohif \
+		--host "$(HOST)" --port "$(PORT)" $(if $(filter http%,$(STUDIES)),--studies "$(STUDIES)") \
+		$(foreach pair,$(CONF),--conf "$(pair)")
+
 test: install check  ## everything that CI runs
 	$(ON_PATH) $(BIN)/python -m pytest
+
+test-e2e: $(VENV)/installed-e2e  ## Orthanc, the server and OHIF in a browser; screenshots in runs/e2e
+	$(ON_PATH) $(BIN)/python -m pytest tests/e2e
+
+$(VENV)/installed-e2e: $(VENV)/installed requirements-e2e.lock
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-e2e.lock && touch $@ \
+		|| echo "requirements-e2e.lock cannot be installed: the test will be skipped" >&2
 
 check: install  ## all of it but the tests
 	$(BIN)/ruff format --check $(SOURCES)

@@ -89,11 +89,20 @@ def read_accepted(path: Path, image: Path) -> AcceptedMask:
     return AcceptedMask(path, Volume(mask.astype(np.uint8), grid), bool((values == 1).all()))
 
 
-def keep(studies: Path, image_id: str, accepted: AcceptedMask) -> tuple[NotedClick, ...]:
+def keep(
+    studies: Path, image_id: str, accepted: AcceptedMask, is_made_here: bool = True
+) -> tuple[NotedClick, ...]:
     """Store a mask as the accepted label of an image, in the format of its file.
 
     The earlier label and its clicks go to the history, the clicks noted since then into the new
     record, and the next round begins. After an error the earlier label is as it was.
+
+    Args:
+        studies: folder of the studies.
+        image_id: of the image.
+        accepted: the mask.
+        is_made_here: False for one that was not made with the clicks noted here: its record is
+            empty, and the round goes on.
 
     Returns:
         The clicks of the record.
@@ -106,7 +115,7 @@ def keep(studies: Path, image_id: str, accepted: AcceptedMask) -> tuple[NotedCli
     label = _final(studies, image_id, extension)
     record = _final(studies, image_id, RECORD_ENDING)
     before = itertools.chain.from_iterable(records(studies, image_id))
-    clicks = repeated(journals.read(image_id), before)
+    clicks = repeated(journals.read(image_id), before) if is_made_here else ()
     with replacing(record) as record_part:
         record_part.write_text(as_text(image_id, clicks), encoding="utf-8")
         flush(record_part)
@@ -122,7 +131,8 @@ def keep(studies: Path, image_id: str, accepted: AcceptedMask) -> tuple[NotedCli
         for other in EXTENSIONS:
             if other != extension:
                 _final(studies, image_id, other).unlink(missing_ok=True)
-    journals.end(image_id)
+    if is_made_here:
+        journals.end(image_id)
     return clicks
 
 

@@ -8,6 +8,7 @@ import typer
 
 from clickseg.clicks import ClickError
 from clickseg.commands.evaluate import evaluate
+from clickseg.commands.importing import import_nifti, import_vs_seg
 from clickseg.commands.models import models
 from clickseg.commands.phantom import phantom
 from clickseg.commands.picture import picture
@@ -17,9 +18,11 @@ from clickseg.commands.search import search
 from clickseg.commands.segment import correct, segment
 from clickseg.commands.simulate_loop import simulate_loop
 from clickseg.commands.table import table
+from clickseg.commands.to_dicom import to_dicom
 from clickseg.commands.train import train
 from clickseg.config import ConfigError
 from clickseg.evaluation.methods import MethodError
+from clickseg.importing.source import ImportingError
 from clickseg.learning.holdout import HoldOutError
 from clickseg.learning.store import StoreBusyError
 from clickseg.learning.update import UpdateError
@@ -31,6 +34,7 @@ EXPECTED = (
     ConfigError,
     HoldOutError,
     ImageError,
+    ImportingError,
     MethodError,
     ModelError,
     StoreBusyError,
@@ -44,6 +48,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command("phantom")(phantom)
+app.command("import-vs-seg")(import_vs_seg)
+app.command("import-nifti")(import_nifti)
 app.command("segment")(segment)
 app.command("correct")(correct)
 app.command("evaluate")(evaluate)
@@ -54,6 +60,7 @@ app.command("train")(train)
 app.command("table")(table)
 app.command("simulate-loop")(simulate_loop)
 app.command("report")(report)
+app.command("to-dicom")(to_dicom)
 app.add_typer(models, name="models")
 
 

@@ -1,20 +1,13 @@
 """The option `accept`: an answer is stored as the accepted label."""
 
-from pathlib import Path
-
 import numpy as np
 import requests
 from kept import block, files_of, label_info, put, record
 from serving import LABEL, SHAPE
 
 from clickseg.accepted import history
-from clickseg.engine import Engine
 from clickseg.journal import JOURNAL_FOLDER
-from clickseg.models import load_models
-from clickseg.volume import read_label, read_volume
-from clickseg_app.accept import accept
-from clickseg_app.infer import ClickTask
-from clickseg_app.requests import Folders, Source
+from clickseg.volume import read_label
 
 
 def test_an_answer_is_accepted_in_both_viewers(keeping, study):
@@ -116,31 +109,3 @@ def test_a_batch_replaces_no_label_of_a_reader(keeping, study):
     reply = requests.post(url, params={"run_sync": True}, json=sent, timeout=60)
     assert "accept" in reply.json()[study]["error"]
     assert files_of(keeping, study) == before
-
-
-class OtherStore:
-    """A datastore that is no folder."""
-
-    def save_label(self, image_id, path, tag, info):
-        self.saved = (image_id, tag, info, read_volume(Path(path)).array)
-        return "1.2.3"
-
-
-def test_where_studies_are_in_no_folder_labels_are_accepted_and_clicks_not_kept(
-    weights, studies, tmp_path
-):
-    folders = Folders(None, tmp_path, tmp_path)
-    task = ClickTask(lambda: Engine(load_models(weights, "cpu")), folders)
-    source = Source(studies / "ras.nii.gz", image_id="9.8.7")
-    request = {"model": "click", "source": source, "foreground": [[5, 7, 9]], "client_id": "me"}
-    answer, _ = task(request)
-    before = sorted(tmp_path.iterdir())
-    store = OtherStore()
-    told = accept(request, "9.8.7", Path(answer), store, folders)
-    assert told == {"accepted": True, "accepted_label": "1.2.3"}
-    image_id, tag, info, array = store.saved
-    assert (image_id, tag) == ("9.8.7", "final")
-    named = [{"name": LABEL, "idx": 1}]
-    assert info == {"model": "click", "label_info": named, "client_id": "me"}
-    assert array[5, 7, 9] == 1
-    assert sorted(tmp_path.iterdir()) == before

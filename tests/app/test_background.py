@@ -229,13 +229,6 @@ def test_without_models_nothing_is_known_and_nothing_run(few, tmp_path, monkeypa
     assert recorded.processes == []
 
 
-def test_studies_that_are_in_no_folder_have_no_scores(weights):
-    scores = BackgroundScores(None, lambda: (weights, weights))
-    scores.start()
-    assert scores.known() == {}
-    scores.stop()
-
-
 def test_the_process_is_ended_with_the_server(scores, monkeypatch):
     recorded = Recorded(monkeypatch)
     scores.start()

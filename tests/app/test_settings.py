@@ -18,11 +18,12 @@ def test_without_conf_all_three_models_are_served():
 def test_every_key_of_the_settings_can_be_read(tmp_path):
     values = {"models": "edit, click", "device": "cpu", "cache_mb": "7"}
     values |= {"pretrained_path": str(tmp_path), "replay_path": str(tmp_path)}
-    values["update_path"] = __file__
+    values |= {"update_path": __file__, "registration": "auto"}
     switches = [field.name for field in fields(Settings) if field.name not in values]
     settings = read_settings(values | dict.fromkeys(switches, "False"))
     assert settings.models == ("click", "edit")
     assert settings.cache_mb == 7
+    assert settings.registration == "auto"
     assert settings.pretrained_path == settings.replay_path == tmp_path
     assert settings.update_path == Path(__file__)
     assert not any(getattr(settings, name) for name in switches)
@@ -37,6 +38,7 @@ def test_every_key_of_the_settings_can_be_read(tmp_path):
         ("cache_mb", "-1", "whole number of MB"),
         ("cache_mb", "1.5", "whole number of MB"),
         ("device", "tpu", "this machine has cpu"),
+        ("registration", "on", "registration is 'on'; wanted is one of auto, header, off"),
         ("pretrained_path", "/nowhere", "wanted is a folder"),
         ("sam2", "false", "no setting sam2; there are: models, preload"),
     ],

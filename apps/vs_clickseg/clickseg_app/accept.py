@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
-from monailabel.interfaces.datastore import Datastore
 
 from clickseg.study import LABEL_FOLDER
 from clickseg.volume import read_label, write_volume
-from clickseg_app.datastore import FINAL
+from clickseg_app.datastore import FINAL, StudiesDatastore
 from clickseg_app.errors import WRONG
 from clickseg_app.requests import ACCEPT, LABEL, Folders, Request, Source, is_true
 
@@ -40,7 +39,7 @@ def id_to_accept(request: Request, options: Mapping[str, Any], source: Source) -
 
 
 def accept(
-    request: Request, image_id: str, answer: Path, store: Datastore, folders: Folders
+    request: Request, image_id: str, answer: Path, store: StudiesDatastore, folders: Folders
 ) -> dict[str, Any]:
     """Store an answer as the accepted label, and return what the viewer is told about it.
 
@@ -59,9 +58,9 @@ def accept(
         info["client_id"] = request["client_id"]
     try:
         write_volume(path, volume)
-        label_id = store.save_label(image_id, str(path), FINAL, info)
+        store.save_label(image_id, str(path), FINAL, info)
     finally:
         path.unlink(missing_ok=True)
-    is_folder = folders.studies is not None
-    where = f"{LABEL_FOLDER}/{image_id}.nii.gz" if is_folder else str(label_id)
-    return {"accepted": True, "accepted_label": where}
+    where = f"{LABEL_FOLDER}/{image_id}.nii.gz"
+    of_pacs = {key: store.last_saved[key] for key in ("dicom_seg",) if key in store.last_saved}
+    return {"accepted": True, "accepted_label": where} | of_pacs

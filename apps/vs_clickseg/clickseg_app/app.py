@@ -33,15 +33,18 @@ from clickseg.volume import Volume, write_volume
 from clickseg_app.accept import accept, id_to_accept
 from clickseg_app.background import BackgroundScores
 from clickseg_app.batch import BatchInfer
+from clickseg_app.connection import cache_of, open_pacs
 from clickseg_app.datastore import FINAL, NamedSessions, StudiesDatastore, check_tag, discarding
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, told
 from clickseg_app.infer import ClickTask, EditTask, InitialTask
+from clickseg_app.pacs import PacsDatastore
 from clickseg_app.process import (
     keep_blas_to_one_thread,
     keep_freed_memory,
     keep_what_is_loaded,
 )
 from clickseg_app.requests import LABEL, Folders, find_source, is_true
+from clickseg_app.routes import mend_routes
 from clickseg_app.settings import read_settings
 from clickseg_app.strategy import make_strategies
 from clickseg_app.train import UpdateTask
@@ -76,8 +79,9 @@ class ClickSegApp(MONAILabelApp):
         self._named_sessions = NamedSessions(
             server.MONAI_LABEL_SESSION_PATH, server.MONAI_LABEL_SESSION_EXPIRY
         )
+        self._is_pacs = studies.startswith(("http://", "https://"))
         self.folders = Folders(
-            None if studies.startswith(("http://", "https://")) else Path(studies),
+            cache_of(studies) if self._is_pacs else Path(studies),
             Path(self._uploads.name),
             Path(self._named_sessions.store_path),
         )
@@ -110,7 +114,8 @@ class ClickSegApp(MONAILabelApp):
             state = self.store.state()
             if self._engine is None:
                 models = self.store.load(self.settings.device)
-                self._engine = Engine(models, self.settings.cache_mb << 20)
+                mode = self.settings.registration or ("auto" if self._is_pacs else "header")
+                self._engine = Engine(models, self.settings.cache_mb << 20, mode)
             elif state != self._loaded_state:
                 self._take_new_models(self._engine)
             self._loaded_state = state
@@ -129,15 +134,13 @@ class ClickSegApp(MONAILabelApp):
         logger.info("models that count now: %s", engine.models.hashes)
 
     def init_datastore(self) -> Datastore:
-        """Open the studies folder, or what else MONAI Label knows at a URL."""
-        if self.folders.studies is None:
-            return super().init_datastore()
-        return StudiesDatastore(
-            self.studies,
-            auto_reload=server.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
-            read_only=server.MONAI_LABEL_DATASTORE_READ_ONLY,
-            label_names={LABEL: 1},
-        )
+        """Open the studies folder, or the PACS at a URL."""
+        auto_reload, names = server.MONAI_LABEL_DATASTORE_AUTO_RELOAD, {LABEL: 1}
+        if self._is_pacs:
+            pacs = open_pacs(self.studies)
+            return PacsDatastore(pacs, cache_of(self.studies), auto_reload, names)
+        read_only = server.MONAI_LABEL_DATASTORE_READ_ONLY
+        return StudiesDatastore(self.studies, auto_reload, read_only, names)
 
     def init_infers(self) -> dict[str, InferTask]:
         """List the models; 3D Slicer runs the first one by itself on a new sample."""
@@ -171,6 +174,7 @@ class ClickSegApp(MONAILabelApp):
     def on_init_complete(self) -> None:
         """Warm up, so that the first reader does not wait for libraries to load."""
         super().on_init_complete()
+        mend_routes()
         if self.settings.preload:
             warm_up(self.engine(), self.folders.uploads)
         self._scores.known()  # read now: 200 of them would cost the first Next Sample 0.1 s

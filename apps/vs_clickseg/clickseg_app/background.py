@@ -54,14 +54,14 @@ class BackgroundScores:
     """What is known about the studies of a server.
 
     Args:
-        studies: the studies folder; None where studies are elsewhere, and nothing is known.
+        studies: the studies folder.
         models: returns the folders of the initial and of the correction model that count now.
     """
 
-    def __init__(self, studies: Path | None, models: ModelFolders) -> None:
+    def __init__(self, studies: Path, models: ModelFolders) -> None:
         self._studies = studies
         self._models = models
-        self._held = None if studies is None else HeldScores(studies / FOLDER)
+        self._held = HeldScores(studies / FOLDER)
         self._ending = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,8 +69,6 @@ class BackgroundScores:
 
     def known(self) -> dict[str, StudyScores]:
         """Return the scores that are there, of the models that count now, by image id."""
-        if self._held is None:
-            return {}
         try:
             return self._held.by(hashes_of(*self._models()))
         except ModelError:
@@ -78,7 +76,7 @@ class BackgroundScores:
 
     def start(self) -> None:
         """Begin to look for what is new; a second call does nothing."""
-        if self._studies is not None and self._thread is None:
+        if self._thread is None:
             self._thread = threading.Thread(
                 target=self._watch, args=(self._studies,), name="scores", daemon=True
             )

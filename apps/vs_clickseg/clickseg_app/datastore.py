@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,14 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 from monailabel.utils.sessions import Sessions
 
-from clickseg.accepted import HISTORY_FOLDER, forget, keep, read_accepted, retract
+from clickseg.accepted import (
+    HISTORY_FOLDER,
+    AcceptedMask,
+    forget,
+    keep,
+    read_accepted,
+    retract,
+)
 from clickseg.atomic import replacing
 from clickseg.record import clicks_made, utc_now
 from clickseg.study import check_same_grid, newest_label
@@ -126,7 +132,7 @@ class StudiesDatastore(SharedIndex):
                 raise ImageNotFoundException(f"there is no image {image_id}")
             info = check_info(label_info, "a label")
             if tag == FINAL:
-                return self._accept(image_id, path, Path(image), info)
+                return self._accept(image_id, read_accepted(path, Path(image)), info)
             check_same_grid(read_label(path), read_volume(Path(image)).grid, "the label")
             with self.changing() as entries:
                 folder = Path(self._datastore.label_path(tag))
@@ -159,16 +165,28 @@ class StudiesDatastore(SharedIndex):
                 raise LabelNotFoundException(f"there is no label {label_id} of tag {label_tag}")
             label.info.update(check_info(info, "a label"))
 
-    def _accept(self, image_id: str, path: Path, image: Path, label_info: dict[str, Any]) -> str:
-        """Save a final label: what a viewer says about values and indices is not looked at."""
-        accepted = read_accepted(path, image)
-        clicks = keep(Path(self._datastore_path), image_id, accepted)
+    def _accept(self, image_id: str, mask: AcceptedMask, info: dict[str, Any]) -> str:
+        """Accept a label that a reader made here."""
+        return self._keep(image_id, mask, info)
+
+    def _keep(
+        self,
+        image_id: str,
+        mask: AcceptedMask,
+        label_info: dict[str, Any],
+        is_made_here: bool = True,
+    ) -> str:
+        """Save a final label: what a viewer says about values and indices is not looked at.
+
+        One that was not made here has none of the clicks that were noted here.
+        """
+        clicks = keep(Path(self._datastore_path), image_id, mask, is_made_here)
         self.last_saved = {
-            "volume_ml": accepted.volume_ml,
-            "max_axial_diameter_mm": accepted.max_axial_diameter_mm,
+            "volume_ml": mask.volume_ml,
+            "max_axial_diameter_mm": mask.max_axial_diameter_mm,
             "clicks": clicks_made(clicks),
         }
-        now, extension = utc_now(), path.name.removeprefix(stem_of(path))
+        now, extension = utc_now(), mask.path.name.removeprefix(stem_of(mask.path))
         named = [{"name": name, "idx": value} for name, value in self.label_names.items()]
         info = label_info | self.last_saved
         info |= {"label_names": self.label_names, "label_info": named}
@@ -225,7 +243,9 @@ def _copied(path: Path, folder: Path, image_id: str, info: dict[str, Any]) -> Da
 
 def _entry_of(path: Path, info: dict[str, Any]) -> DataModel:
     extension = path.name.removeprefix(stem_of(path))
-    return DataModel(info=info | {"ts": int(time.time()), "name": path.name}, ext=extension)
+    return DataModel(
+        info=info | {"ts": int(path.stat().st_mtime), "name": path.name}, ext=extension
+    )
 
 
 class NamedSessions(Sessions):

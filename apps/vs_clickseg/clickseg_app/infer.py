@@ -51,7 +51,7 @@ class SegmentationTask(InferTask):
         super().__init__(self.kind, {LABEL: 1}, 3, self.text, dict(self.options))
         self.engine = engine
         self.folders = folders
-        self.journals = None if folders.studies is None else Journals(folders.studies)
+        self.journals = Journals(folders.studies)
 
     def is_valid(self) -> bool:
         """Tell viewers that the model is there."""
@@ -74,7 +74,7 @@ class SegmentationTask(InferTask):
         Clicks on an image that is not in the studies folder are not kept.
         """
         source: Source = request["source"]
-        if self.journals is None or source.image_id is None:
+        if source.image_id is None:
             return
         models, changed_voxels = answer.result["models"], answer.result["changed_voxels"]
         client_id = client_of(request)
@@ -90,7 +90,7 @@ class SegmentationTask(InferTask):
             started_s = time.perf_counter()
             source: Source = request["source"]
             extension = extension_of(request)
-            study = self.engine().study(source.t1ce, source.t2)
+            study = self.engine().study(source.t1ce, source.t2, source.frames_differ)
             pre_s = time.perf_counter() - started_s
             answer = self.segment(study, source, request)
             write_start_s = time.perf_counter()

@@ -41,21 +41,25 @@ Request = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Folders:
-    """Where files of a request may lie; ``studies`` is None where they are not in a folder."""
+    """Where files of a request may lie; ``studies`` of a PACS are where they are fetched to."""
 
-    studies: Path | None
+    studies: Path
     uploads: Path
     sessions: Path
 
 
 @dataclass(frozen=True)
 class Source:
-    """The files of the image that a request is about; ``image_id`` if it is in the datastore."""
+    """The files of the image that a request is about; ``image_id`` if it is in the datastore.
+
+    ``frames_differ``: the PACS says that its T2 is of another frame of reference.
+    """
 
     t1ce: Path
     t2: Path | None = None
     accepted: Path | None = None
     image_id: str | None = None
+    frames_differ: bool = False
 
 
 def find_source(request: Request, store: Datastore, folders: Folders) -> Source:
@@ -70,11 +74,11 @@ def find_source(request: Request, store: Datastore, folders: Folders) -> Source:
     if is_plain(image):
         uri = store.get_image_uri(check_id(image))
         if uri:
-            return _by_id(image, Path(uri), folders.studies)
+            frames_differ = bool(store.get_image_info(image).get("frames_differ"))
+            return _by_id(image, Path(uri), folders.studies, frames_differ)
         raise HTTPException(NOT_FOUND, f"there is no image {image!r:.80} in the studies folder")
     path = check_path(image)
-    own = [folders.uploads, folders.sessions]
-    own += [folders.studies] if folders.studies is not None else []
+    own = [folders.uploads, folders.sessions, folders.studies]
     if not any(path.is_relative_to(folder.resolve()) for folder in own):
         raise HTTPException(NOT_ALLOWED, f"an image is asked for by its id, got {image!r:.80}")
     if path.is_dir():
@@ -158,8 +162,7 @@ def first(value: Any) -> Any:
     return value
 
 
-def _by_id(image_id: str, t1ce: Path, studies: Path | None) -> Source:
-    if studies is None:
-        return Source(t1ce, image_id=image_id)
+def _by_id(image_id: str, t1ce: Path, studies: Path, frames_differ: bool) -> Source:
     t2 = find_image(studies / T2_FOLDER, image_id)
-    return Source(t1ce, t2, newest_label(studies / LABEL_FOLDER, image_id), image_id)
+    accepted = newest_label(studies / LABEL_FOLDER, image_id)
+    return Source(t1ce, t2, accepted, image_id, frames_differ)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from clickseg.learning.settings import UPDATE
+from clickseg.registration import MODES, Mode
 
 TASKS = ("initial", "click", "edit")
 """The models a viewer can ask for, in the order in which they are listed."""
@@ -43,6 +44,8 @@ class Settings:
     skip_scoring: bool = False
     auto_update_scoring: bool = False
     server_mode: bool = False
+    registration: Mode | None = None
+    """None is auto on a PACS, header in a folder."""
 
 
 def read_settings(conf: Mapping[str, Any]) -> Settings:
@@ -89,6 +92,13 @@ def _megabytes(name: str, value: str) -> int:
     return int(value)
 
 
+def _mode(name: str, value: str) -> Mode:
+    for mode in MODES:
+        if value == mode:
+            return mode
+    raise SettingsError(f"{name} is {value!r}; wanted is one of {', '.join(MODES)}")
+
+
 def _folder(name: str, value: str) -> Path:
     path = Path(value)
     if not path.is_dir():
@@ -107,6 +117,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "models": _models,
     "device": _device,
     "cache_mb": _megabytes,
+    "registration": _mode,
     "pretrained_path": _folder,
     "replay_path": _folder,
     "update_path": _file,

@@ -215,11 +215,16 @@ class Pacs:
             text = f"{what} was wanted from the PACS at {self.url}; it answered with {status}"
             raise PacsError(text) from error
         except requests.RequestException as error:
+            if isinstance(error, requests.JSONDecodeError):
+                raise self._misunderstood(what, error) from error
             text = f"the PACS at {self.url} does not answer ({type(error).__name__})"
             raise UnreachableError(text) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            text = f"{what} was wanted from the PACS at {self.url}; its answer is no DICOM"
-            raise PacsError(f"{text} ({error})") from error
+            raise self._misunderstood(what, error) from error
+
+    def _misunderstood(self, what: str, error: Exception) -> PacsError:
+        text = f"{what} was wanted from the PACS at {self.url}; its answer is no DICOM"
+        return PacsError(f"{text} ({error})")
 
 
 class _Impatient(HTTPAdapter):

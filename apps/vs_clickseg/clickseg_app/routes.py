@@ -1,0 +1,128 @@
+"""Two routes of MONAI Label as they should be: OHIF's way to the PACS, and answers as DICOM SEG.
+
+MONAI Label's own way to the PACS drops what is asked for: the filters of OHIF's list of studies do
+not filter, and its viewer lists other patients' studies. MONAI Label's own DICOM SEG needs its own
+datastore, and calls every segment a spleen.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import requests
+from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi.background import BackgroundTasks
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from monailabel.config import settings as server
+from monailabel.endpoints.infer import ResultType, run_inference
+from monailabel.endpoints.user.auth import RBAC
+from monailabel.interfaces.utils.app import app_instance
+from starlette.concurrency import run_in_threadpool
+from starlette.routing import Match
+
+from clickseg.dicom.web import CONNECT_S, READ_S
+from clickseg_app.connection import login
+from clickseg_app.errors import NO_ANSWER, WRONG
+from clickseg_app.pacs import PacsDatastore
+
+logger = logging.getLogger(__name__)
+
+PASSED_ON = ("accept", "content-type", "range")
+PASSED_BACK = ("content-type", "content-range", "location", "warning")
+
+router = APIRouter(dependencies=[Depends(RBAC(server.MONAI_LABEL_AUTH_ROLE_USER))])
+
+
+class _AsSeg(APIRoute):
+    """Takes requests for DICOM SEG, and leaves all others to MONAI Label's own route."""
+
+    def matches(self, scope: Any) -> tuple[Match, Any]:
+        wanted = b"output=dicom_seg" in scope.get("query_string", b"").split(b"&")
+        return super().matches(scope) if wanted else (Match.NONE, {})
+
+
+def mend_routes() -> None:
+    """Let our routes be asked before those of MONAI Label's server; a second call does nothing."""
+    from monailabel.app import app  # a whole server: imported where there is one
+
+    app.router.routes[:0] = [route for route in router.routes if route not in app.router.routes]
+
+
+async def pass_on(request: Request, path: str) -> Response:
+    """Ask the PACS what OHIF asks, all of it.
+
+    Raises:
+        HTTPException: if there is no PACS, or it does not answer.
+    """
+    if not server.MONAI_LABEL_STUDIES.startswith(("http://", "https://")):
+        raise HTTPException(WRONG, "studies are in a folder here: there is no PACS to ask")
+    prefixes = {
+        "qido": server.MONAI_LABEL_QIDO_PREFIX,
+        "wado": server.MONAI_LABEL_WADO_PREFIX,
+        "stow": server.MONAI_LABEL_STOW_PREFIX,
+    }
+    kind, _, rest = path.partition("/")
+    kind, rest = (kind, rest) if kind in prefixes else ("", path)
+    # Some OHIF ask for metadata where searches go.
+    prefix = prefixes.get("wado" if rest.endswith("metadata") and kind == "qido" else kind)
+    parts = [server.MONAI_LABEL_STUDIES.rstrip("/"), *([prefix] if prefix else []), quote(rest)]
+    url = "/".join(parts)
+    if request.url.query:
+        # Orthanc 1.10 takes an asterisk for a wildcard as it is, and not when it is quoted.
+        url += "?" + request.url.query.replace("%2A", "*").replace("%2a", "*")
+    body = await request.body()
+    headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+    try:
+        answer = await run_in_threadpool(_ask, request.method, url, headers, body)
+    except requests.RequestException as error:
+        logger.warning("the PACS does not answer: %s", error)
+        text = f"the PACS does not answer ({type(error).__name__})"
+        raise HTTPException(NO_ANSWER, text) from error
+    kept = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
+    return Response(answer.content, answer.status_code, kept)
+
+
+def _ask(method: str, url: str, headers: dict[str, str], body: bytes) -> requests.Response:
+    timeout_s = CONNECT_S, READ_S
+    return requests.request(
+        method, url, headers=headers, data=body, auth=login(), timeout=timeout_s
+    )
+
+
+async def answer_as_seg(
+    background_tasks: BackgroundTasks,
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
+) -> Response:
+    """Run a model, and answer with the DICOM SEG that accepting the answer would store.
+
+    Raises:
+        HTTPException: if the image is none of a PACS, or the answer has no tumor.
+    """
+    store = app_instance().datastore()
+    if not isinstance(store, PacsDatastore) or file is not None or session_id:
+        text = "an answer comes as DICOM SEG for images of a PACS alone; ask for the image instead"
+        raise HTTPException(WRONG, text)
+    mask = run_inference(background_tasks, model, image, "", params, None, label, ResultType.image)
+    content = store.as_seg(image, Path(mask.path))
+    return Response(content, media_type="application/dicom")
+
+
+router.add_api_route(
+    "/infer/{model}",
+    answer_as_seg,
+    methods=["POST"],
+    include_in_schema=False,
+    route_class_override=_AsSeg,
+)
+router.add_api_route(
+    "/proxy/dicom/{path:path}", pass_on, methods=["GET", "POST"], include_in_schema=False
+)
