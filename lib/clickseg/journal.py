@@ -115,7 +115,8 @@ class Journals:
         Raises:
             OSError: if it cannot be written.
         """
-        counting = self._round(image_id).counting_of(answer.client_id)
+        last = self._round(image_id)
+        counting = last.counting_of(answer.client_id)
         asked = {key_of(click): n < answer.scribbled for n, click in enumerate(answer.clicks)}
         new = [[*key, is_scribble] for key, is_scribble in asked.items() if key not in counting]
         gone = [] if answer.start == UPLOAD else [key for key in counting if key not in asked]
@@ -133,7 +134,7 @@ class Journals:
         }
         self._folder.mkdir(parents=True, exist_ok=True)
         # The first break ends a line that a stopped server left unfinished.
-        written, (_, _, last) = b"\n" + json.dumps(line).encode() + b"\n", self._last
+        written = b"\n" + json.dumps(line).encode() + b"\n"
         with self._path(image_id).open("ab", buffering=0) as file:
             file.write(written)
             stamp = _stamp_of(os.fstat(file.fileno()))

@@ -212,7 +212,8 @@ def test_a_training_that_is_killed_harms_nothing_and_all_are_started_at_once(
         # Not before: a click on a study that waits is new to the next start, which begins anew.
         assert server.click("VS-11", foreground=[[18, 15, 11]]).status == 200
         # In the server's own process it would stand still meanwhile.
-        alone = requests.post(f"{server.url}/train/initial?run_sync=true", json={}, timeout=30)
+        claimed = {"local_rank": 0}  # what MONAI Label tells the process of a training
+        alone = requests.post(f"{server.url}/train/initial?run_sync=true", json=claimed, timeout=30)
         assert alone.status_code == 403
     finally:
         server.stop()

@@ -241,6 +241,7 @@ def test_a_missing_or_repeated_slice_is_refused(tmp_path, files):
         ({"NumberOfFrames": 2}, "does not say where they lie"),
         ({"SamplesPerPixel": 3}, "has colors"),
         ({"Rows": 5}, "slices of one size"),
+        ({"Rows": None}, "how many pixels it has"),
     ],
 )
 def test_what_is_no_even_stack_is_refused(files, values, text):

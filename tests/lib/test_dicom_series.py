@@ -4,8 +4,9 @@ import gzip
 import json
 import os
 import random
+import re
 import zlib
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +169,8 @@ def test_t2_by_words_then_by_sequence_then_by_times(rules, t2):
 def test_the_t1_that_says_contrast_is_taken_before_one_that_says_nothing(rules):
     plain, agent = replace(T1, uid="1"), replace(T1, uid="2", contrast_agent="Gadovist")
     assert find_pair([plain, agent], rules).t1ce is agent
-    assert find_pair([agent, replace(plain, contrast_agent="NONE")], rules).t1ce is agent
+    for none in ("NONE", "N/A", "no", "0"):
+        assert find_pair([agent, replace(plain, contrast_agent=none)], rules).t1ce is agent
     words = replace(T1, uid="3", description="t1_fl3d_tra_gk_v1_gad")
     assert find_pair([words, plain], rules).t1ce is words
     # what a scanner reformatted of the enhanced one does not lead to the plain original
@@ -255,6 +257,8 @@ def test_facts_are_read_from_a_series(tmp_path):
     )
     one = read_headers(files[4:5])
     assert facts_of(one, slices=9) == facts
+    some = read_headers([files[0], files[4], files[8]])  # 6 mm apart
+    assert facts_of(some, slices=9) == facts
     other = read_headers(
         write_series(Volume(np.ones(grid.shape, np.int16), grid), tmp_path / "t", t2)
     )
@@ -263,12 +267,12 @@ def test_facts_are_read_from_a_series(tmp_path):
     del one[0].PixelSpacing
     one[0].EchoTime = None
     bare = facts_of(one)
-    assert (bare.spacing_mm, bare.orientation, bare.echo_time_ms, bare.slices) == (
-        None,
-        "",
-        None,
-        1,
-    )
+    assert (bare.spacing_mm, bare.orientation) == (None, "")
+    assert (bare.echo_time_ms, bare.slices) == (None, 1)
+    del other[0].Rows
+    other[0].NumberOfFrames = None
+    bare = facts_of(other[:1])
+    assert (bare.spacing_mm, bare.rows, bare.slices) == (None, 0, 1)
 
 
 def test_slices_of_several_orientations_are_mixed(tmp_path):
@@ -300,6 +304,21 @@ def test_wrong_rules_are_refused(tmp_path, edit, text):
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(ConfigError, match=text):
         load_rules(path)
+
+
+def patterns_in(value):
+    """Return all regular expressions within the rules."""
+    if isinstance(value, re.Pattern):
+        return [value.pattern]
+    if is_dataclass(value):
+        value = tuple(getattr(value, one.name) for one in fields(value))
+    return [text for part in value for text in patterns_in(part)] if type(value) is tuple else []
+
+
+def test_no_pattern_waits_for_a_character_that_was_made_a_blank(rules):
+    patterns = patterns_in(rules)
+    assert len(patterns) > 60
+    assert [text for text in patterns if re.search(r"[_/-]|\\\.", text)] == []
 
 
 def test_the_rules_of_configs_are_those_of_the_package():

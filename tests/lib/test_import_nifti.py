@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from clickseg.geometry import Grid
 from clickseg.importing.nifti import find_by_patterns
-from clickseg.importing.source import ImportingError
+from clickseg.importing.source import ImportingError, doubts_of_volume
 from clickseg.study import find_cases, labeled_cases
 from clickseg.volume import Volume, read_label, read_volume, write_volume
 
@@ -110,6 +110,29 @@ def test_what_is_missing_is_told_and_what_cannot_be_is_skipped(src, out):
         assert text in page
     (case,) = find_cases(out)
     assert (case.t2, case.label) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("sides", "warnings"),
+    [
+        ((0, 0, 0), ("the label is empty",)),
+        ((3, 3, 3), ("a tumor of 0.01 ml is unusual",)),  # 27 voxels of 0.375 mm3
+        ((5, 5, 3), ()),
+    ],
+)
+def test_a_label_that_is_hardly_a_tumor_is_told(src, out, sides, warnings):
+    path = src / "seg" / "ab-1.nrrd"
+    label = read_label(path)
+    box = np.zeros_like(label.array)
+    box[tuple(slice(9, 9 + n) for n in sides)] = 1
+    write_volume(path, Volume(box, label.grid))
+    run(src, out, *PATTERNS)
+    facts = json.loads((out / "provenance" / "ab-1.json").read_text())
+    assert tuple(facts["warnings"]) == warnings
+
+
+def test_volumes_that_no_tumor_has_are_doubted():
+    assert [bool(doubts_of_volume(ml)) for ml in (0.019, 0.02, 40.0, 40.1)] == [1, 0, 0, 1]
 
 
 def test_two_files_of_one_part_are_told_apart_by_nobody(src, out):

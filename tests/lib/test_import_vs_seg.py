@@ -153,10 +153,11 @@ def test_without_transform_and_outlines_of_t2_one_frame_of_reference_counts(src,
 
 @pytest.mark.slow
 @needs_shapes
-def test_without_anything_else_the_images_tell_the_registration(src, out):
+@pytest.mark.parametrize("shift_mm", [(4, -6, 5), (70, -40, 50)])
+def test_without_anything_else_the_images_tell_the_registration(src, out, shift_mm):
     patient = published(2)
     shift = np.eye(4)
-    shift[:3, 3] = [4, -6, 5]
+    shift[:3, 3] = shift_mm
     patient = replace(
         patient,
         t2=Volume(patient.t2.array, Grid(patient.t2.grid.shape, shift @ patient.t2.grid.affine)),
@@ -172,7 +173,7 @@ def test_without_anything_else_the_images_tell_the_registration(src, out):
     assert np.abs(got - patient.placed_t2.grid.canonical.affine)[:3, 3].max() < 1.5
 
 
-@pytest.mark.parametrize("fault", ["missing", "broken", "of T2 only"])
+@pytest.mark.parametrize("fault", ["missing", "broken", "undrawn", "of T2 only"])
 def test_without_json_of_the_t1ce_the_rtstruct_or_the_t2_tell_the_outlines(src, out, fault):
     patient = made(8)
     write_images(patient, src)
@@ -181,6 +182,9 @@ def test_without_json_of_the_t1ce_the_rtstruct_or_the_t2_tell_the_outlines(src, 
     if fault == "broken":
         text = (folder / "contours.json").read_text()
         (folder / "contours.json").write_text(text[: len(text) // 2])
+    elif fault == "undrawn":
+        rows = [row | {"LPS_contour_points": []} for row in patient.contours["t1"]]
+        (folder / "contours.json").write_text(json.dumps(rows))
     else:
         shutil.rmtree(folder)
     if fault != "of T2 only":

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from clickseg.phantom.contours import outline_lattice, read_outlines
+from clickseg.phantom.contrast import Contrast
 from clickseg.phantom.details import Canal
 from clickseg.phantom.fields import (
     capsule_chain,
@@ -17,7 +18,13 @@ from clickseg.phantom.fields import (
     smooth_noise,
 )
 from clickseg.phantom.pose import Pose
-from clickseg.phantom.tumor import LARGEST_ML, SMALLEST_ML, draw_tumor, draw_volume_ml
+from clickseg.phantom.tumor import (
+    LARGEST_ML,
+    SMALLEST_ML,
+    draw_appearance,
+    draw_tumor,
+    draw_volume_ml,
+)
 
 
 def points(*coordinates):
@@ -216,3 +223,13 @@ def test_outlines_that_cannot_be_used_are_refused_with_a_reason(contours, tmp_pa
     bad.write_text(json.dumps({"subject": "sub-1", "structures": {"tumour": []}}))
     with pytest.raises(ValueError, match=r"sub-1 .* has no tumour outline"):
         read_outlines(bad)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_tumor_is_darker_on_t2_than_the_brainstem(seed):
+    rng = np.random.default_rng(seed)
+    contrast = Contrast.draw(rng)
+    sdf = draw_tumor(rng, 0.8, np.array([12.0, -8.0, 0.0]), np.array([22.0, -8.0, 0.0]))
+    look = draw_appearance(sdf, contrast, "t2", seed)
+    solid = np.median(look.t2.values[sdf.values < 0])
+    assert contrast["stem"][1] < solid < contrast["csf"][1] + 0.1

@@ -2,18 +2,24 @@
 
 import json
 import shutil
+from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import SHAPE, short, write_case
+from tiny import SHAPE, short, tiny, write_case
 
 from clickseg.clicks import Click
+from clickseg.config import SplitConfig
+from clickseg.correction.local import LocalCorrection
 from clickseg.correction.result import Correction
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.initial import Initial
 from clickseg.journal import Answered, Journals
+from clickseg.learning import round as learning_round
 from clickseg.learning.holdout import HELD, TRAINING, grow_holdout, may_train, read_holdout
 from clickseg.learning.refine import expected_dice, keep_around, refined_cases
 from clickseg.learning.settings import RefinedConfig
@@ -72,6 +78,10 @@ def test_the_dice_that_an_outline_expects_by_hand():
     mask[1:5, 2:5, 3:5] = prob > 0.5
     first = Initial(mask, prob, (slice(1, 5), slice(2, 5), slice(3, 5)), None)
     assert expected_dice(first) == pytest.approx(2 * 1.6 / (2.0 + 2), rel=1e-6)
+    # As ``follow_edges`` leaves them: sure is 0.953, and the same Dice is expected.
+    low = 1 / (1 + np.exp(3))
+    limited = (low + (1 - 2 * low) * prob).astype(np.float32)
+    assert expected_dice(Initial(mask, limited, first.box, None)) == pytest.approx(0.8, rel=1e-5)
     nothing = Initial(mask * 0, prob * 0, first.box, None)
     assert expected_dice(nothing) == 0
 
@@ -162,6 +172,7 @@ def test_doubted_and_empty_outlines_teach_nothing(studies, tmp_path):
     empty = Echo(np.zeros(SHAPE, np.uint8))
     folder = tmp_path / "empty"
     assert refined_cases(studies, waiting, empty.models(), folder, config(sure=0.01)) == []
+    assert refined_cases(studies, waiting, empty.models(), folder, config(sure=0)) == []
     few = Echo(doubted.mask, prob=0.6)
     wanted = config(studies=1, sure=0.9)
     assert refined_cases(studies, waiting, few.models(), tmp_path / "few", wanted) == []
@@ -174,6 +185,49 @@ def test_a_study_that_cannot_be_read_is_left_out(studies, tmp_path, caplog):
     found = refined_cases(studies, find_cases(studies), echo.models(), tmp_path / "r", config())
     assert [case.case_id for case in found] == ["VS-1", "VS-3", "VS-4", "VS-5"]
     assert any("VS-2 is left out" in record.message for record in caplog.records)
+
+
+def test_a_click_outside_of_an_image_that_was_replaced_ends_no_round(studies, tmp_path, caplog):
+    note(studies, "VS-2", ((40, 30, 10), True))
+    image = nib.load(studies / "VS-2.nii.gz")
+    nib.save(image.slicer[:9, :9, :5], studies / "VS-2.nii.gz")
+    echo = Echo(box((25, 35), (21, 31), (7, 12)))
+    models = replace(
+        echo.models(), correction=LocalCorrection(torch.nn.Identity(), tiny().correction)
+    )
+    models = replace(models, initial=lambda study: cut_to(echo.initial(study), study))
+    found = refined_cases(studies, find_cases(studies), models, tmp_path / "r", config())
+    assert [case.case_id for case in found] == ["VS-1", "VS-3", "VS-4", "VS-5"]
+    assert any("VS-2 is left out: clicks must lie" in one.message for one in caplog.records)
+
+
+def cut_to(first, study):
+    i, j, k = study.grid.canonical.shape
+    return replace(first, mask=first.mask[:i, :j, :k])
+
+
+def test_who_is_held_out_meanwhile_does_not_train(studies, base, tmp_path, monkeypatch):
+    for number in range(6, 13):  # of some patients every second may train
+        write_case(studies, f"VS-{number}", (30, 26, 9), 4.0, label=False)
+    path = studies / ".clickseg/holdout.json"
+
+    def refined(_studies, waiting, *_):
+        """As long as that takes, the update of the other model decides, too."""
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"patients": {waiting[0].case_id: HELD}}))
+        return waiting
+
+    monkeypatch.setattr(learning_round, "refined_cases", refined)
+    store = ModelStore(tmp_path / "store", base)
+    update = short(refined=RefinedConfig(studies=9, share=0.2, sure=0.0))
+    recipe = SplitConfig(validation=0.2, patient=PATTERN)
+    found = learning_round._refined(
+        studies, store, find_cases(studies), recipe, update, "cpu", "initial"
+    )
+    sides = read_holdout(path)
+    assert sorted(sides.values()) == [HELD, *[TRAINING] * len(found)]
+    assert len(found) > 0
+    assert {sides[case.case_id] for case in found} == {TRAINING}
 
 
 def test_patients_that_train_are_never_held_out(tmp_path):

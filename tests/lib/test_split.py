@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from clickseg.config import ConfigError, load_config
 from clickseg.study import Case
 from clickseg.training.split import (
+    PATIENTS,
     Split,
     folds_of,
     given_split,
@@ -16,6 +17,7 @@ from clickseg.training.split import (
     patient_of,
     read_split,
     split_cases,
+    told_patients,
     write_split,
 )
 from clickseg.training.start import adopt_split, begin
@@ -153,3 +155,12 @@ def test_the_numbers_of_a_uid_are_no_patient_but_what_is_told_of_it_is():
     assert patient_of("1.2.826.0.7", pattern) == "1.2.826.0.7"
     assert patient_of("1.2.826.0.7", pattern, {"1.2.826.0.7": "A"}) == "A"
     assert patient_of("1.2", pattern) == "1"
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_file_of_patients_is_told(tmp_path, text):
+    assert told_patients(tmp_path) == {}
+    (tmp_path / PATIENTS).parent.mkdir()
+    (tmp_path / PATIENTS).write_text(text)
+    with pytest.raises(ConfigError, match=r"patients\.json"):
+        told_patients(tmp_path)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import time
 
 import pytest
 from tiny import tiny
@@ -135,6 +136,23 @@ def test_one_process_at_a_time_trains_a_model(tmp_path, base):
     assert errors == ["initial is being trained by another process already"]
     other()
     assert len(errors) == 1
+
+
+def test_asking_who_trains_is_in_nobodys_way(tmp_path, base):
+    store, asking = ModelStore(tmp_path / "store", base), threading.Event()
+
+    def ask():
+        with store._training_lock("initial"):
+            asking.set()
+            time.sleep(0.1)
+
+    store.folder.mkdir()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    asking.wait()
+    with store.training("initial"):
+        assert store.is_training("initial")
+    thread.join()
 
 
 def test_each_base_has_a_store_of_its_own(tmp_path, base):

@@ -92,20 +92,27 @@ def test_torchrun_and_a_server_update_as_one_process_with_the_doubled_batch(
     assert not np.allclose(losses(tmp_path / "half", "correction")[0], wanted[0])
 
 
+def parts():
+    children = psutil.Process().children()
+    return [one for one in children if any("spawn_main" in word for word in one.cmdline())]
+
+
+def kill_one(_progress):
+    max(parts(), key=lambda one: one.pid).kill()
+
+
+def fill_the_disk(_progress):
+    raise OSError(28, "No space left on device")
+
+
 @pytest.mark.slow
-def test_what_goes_wrong_in_one_process_ends_all(small_studies, base, tmp_path):
+@pytest.mark.parametrize("harm", [kill_one, fill_the_disk])
+def test_what_goes_wrong_in_one_process_ends_all(small_studies, base, tmp_path, harm):
     store = ModelStore(tmp_path / "store", base)
     arguments = ("initial", small_studies, store, short(), "cpu", None)
-
-    def kill_one(_progress):
-        parts = [
-            one for one in psutil.Process().children()
-            if any("spawn_main" in word for word in one.cmdline())
-        ]  # fmt: skip
-        max(parts, key=lambda one: one.pid).kill()
-
     with pytest.raises(UpdateError, match="initial is not trained"):
-        update_together(2, *arguments, kill_one)
+        update_together(2, *arguments, harm)
+    assert parts() == []
     assert store.current()["initial"] == BASE
     assert not store.is_training("initial")
     assert not list((tmp_path / "store").rglob(".part-*"))

@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 from clickseg.cli import app
 from clickseg.learning.gate import judge
 from clickseg.learning.holdout import read_holdout
+from clickseg.learning.round import of_others
 from clickseg.learning.store import BASE, ModelStore
 from clickseg.learning.update import UpdateError, update_model
 from clickseg.modelfile import Manifest, read_manifest, save_model
 from clickseg.networks import build_network
+from clickseg.study import Case
 from clickseg.training import loop, two_stage
 from clickseg.training.augment import augment
 
@@ -123,6 +125,21 @@ def test_replay_brings_no_patient_of_the_studies_back(small_studies, base, tmp_p
     assert "VS-8" in data["training"]
     assert len(data["training"]) == len(set(data["training"])) == 4
     assert not set(data["training"]) & set(data["validation"])
+
+
+def test_replay_knows_patients_by_what_a_pacs_tells(tmp_path):
+    (tmp_path / ".clickseg").mkdir()
+    told = {"1.2.826.0.7": "VS-3", "1.2.826.0.8": "VS-4", "1.2.826.0.9": "VS-6"}
+    (tmp_path / ".clickseg/patients.json").write_text(json.dumps(told))
+    sides = {"VS-3": "training", "VS-4": "holdout"}  # the label of VS-4 was removed
+    (tmp_path / ".clickseg/holdout.json").write_text(json.dumps({"patients": sides}))
+
+    def cases(*names):
+        return [Case(name, tmp_path / f"{name}.nii.gz", None, None) for name in names]
+
+    others = cases("VS-3v2", "VS-4", "1.2.826.0.8", "VS-5", "1.2.826.0.9")
+    left = of_others(others, tmp_path, cases("1.2.826.0.7"), "^([A-Z]+-[0-9]+)", None)
+    assert [case.case_id for case in left] == ["VS-5", "1.2.826.0.9"]
 
 
 def test_what_was_gone_back_from_is_not_published_again(small_studies, base, tmp_path, monkeypatch):

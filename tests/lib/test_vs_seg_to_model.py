@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 from clickseg.cli import app
 from clickseg.config import save_config
+from clickseg.importing.vs_seg import official_split
 from clickseg.modelfile import read_manifest
 from clickseg.study import find_case, read_case_label, read_study
+from clickseg.training.split import read_split
 
 LIB = Path(__file__).parents[2] / "lib"
 PATIENTS = {1: "training", 2: "training", 3: "training", 182: "validation", 202: "test"}
@@ -67,6 +69,8 @@ def test_a_side_is_asked_for_of_a_split(tmp_path):
 def test_a_download_becomes_a_model_with_scores_on_the_official_test_side(download, tmp_path):
     studies, run, results = tmp_path / "studies", tmp_path / "run", tmp_path / "results"
     stop_after_the_first_study(download, studies)
+    # Whoever trains on these few does not see the test side.
+    assert read_split(studies / "split.json") == official_split()
     for path in studies.glob("provenance/*.json"):  # what is told to be there is whole
         case = find_case(studies / f"{path.stem}.nii.gz")
         assert read_case_label(case, read_study(case.t1ce, case.t2).grid).any()

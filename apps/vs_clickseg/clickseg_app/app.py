@@ -161,6 +161,13 @@ class ClickSegApp(MONAILabelApp):
             if task in self.settings.models
         }
 
+    def bundle_path(self, _model: str) -> str:
+        """Return what MONAI Label lets a training import from: its own is whatever a request says.
+
+        That folder comes to PYTHONPATH, so what lies in it would run.
+        """
+        return str(self.app_dir)
+
     def init_strategies(self) -> dict[str, Strategy]:
         """List the ways to choose the next image."""
         if self.settings.skip_strategies:

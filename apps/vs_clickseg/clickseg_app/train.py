@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -101,7 +102,7 @@ class UpdateTask(TrainTask):
             HTTPException: in the server's own process, which would answer nobody meanwhile.
             SystemExit: with a sentence in the log, if it could not be run.
         """
-        if "local_rank" not in request:  # what MONAI Label gives to a process for training
+        if not _has_own_process():
             raise HTTPException(NOT_ALLOWED, "run_sync is not taken: the server would stand still")
         os.nice(NICENESS)
         status = _Status(self.store.folder / _file_of(self.model), self.model, time.time())
@@ -115,6 +116,7 @@ class UpdateTask(TrainTask):
                 self._processes(request), self.model, self.studies, self.store, config,
                 self.device, self.replay, status.tell, tracking,
             )  # fmt: skip
+            status.epoch = status.epochs  # those that an earlier start did are not told again
         except StoreBusyError as error:
             logger.error("%s", error)
             raise SystemExit(1) from error
@@ -241,6 +243,12 @@ class _Status:
 
     def _seconds(self) -> float:
         return round(time.time() - self.started_s, 1)
+
+
+def _has_own_process() -> bool:
+    """Tell whether this process was started for a training; a request could claim anything."""
+    started = sys.modules["__main__"].__spec__
+    return started is not None and started.name == "monailabel.interfaces.utils.app"
 
 
 def _file_of(model: str) -> str:

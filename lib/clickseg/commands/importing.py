@@ -78,10 +78,8 @@ def import_vs_seg(
             f"{found.others} DICOM files are left out: of patients not called VS-SEG-001, ..."
         )
     sources = [VsSegStudy(one) for one in found.found.values()]
-    outcomes = _import(
-        sources, out, Wishes(t2_grid is T2Grid.RESAMPLED, all_structures), jobs, force
-    )
-    write_split(split, out / SPLIT_NAME)
+    wishes = Wishes(t2_grid is T2Grid.RESAMPLED, all_structures)
+    outcomes = _import(sources, out, wishes, jobs, force, split)
     _report(outcomes, out, "VS-SEG", split.sides(), notes)
 
 
@@ -125,12 +123,20 @@ def _check_split(out: Path, split: Split, is_forced: bool) -> None:
 
 
 def _import(
-    sources: Sequence[Source], out: Path, wishes: Wishes, processes: int, is_forced: bool
+    sources: Sequence[Source],
+    out: Path,
+    wishes: Wishes,
+    processes: int,
+    is_forced: bool,
+    split: Split | None = None,
 ) -> list[Outcome]:
     if out.is_file():
         raise ImportingError(f"a folder of studies was wanted, {out} is a file")
     new = [s for s in sources if is_forced or not Place(out, s.case_id).provenance.is_file()]
     check_room(out, new)
+    if split is not None:
+        # Before the first study: training on what a stopped import left must not see the test side.
+        write_split(split, out / SPLIT_NAME)
     work = [Job(source, out, wishes, is_forced) for source in sources]
     with _bar() as bar:
         task = bar.add_task("studies", total=len(work))

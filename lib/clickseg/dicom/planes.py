@@ -50,7 +50,7 @@ def planes_of(dataset: Dataset) -> Iterator[Plane]:
     Raises:
         ImageError: if the file does not say where its pixels lie.
     """
-    count = int(dataset.get("NumberOfFrames", 1))
+    count = int(dataset.get("NumberOfFrames") or 1)
     frames = dataset.get("PerFrameFunctionalGroupsSequence", [])
     if frames and len(frames) != count:
         raise ImageError(f"{count} frames were wanted, the file describes {len(frames)}")
@@ -122,12 +122,15 @@ def _plane(dataset: Dataset, groups: Sequence[Dataset]) -> Plane:
         raise ImageError(f"a slice has axes that are not at right angles: {axes.tolist()}")
     if min(rows_mm, columns_mm) <= 0:
         raise ImageError(f"pixels of a positive size were wanted, got {rows_mm} x {columns_mm} mm")
+    shape = int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0)
+    if min(shape) < 1:
+        raise ImageError("a file does not say how many pixels it has: Rows and Columns are wanted")
     return Plane(
         corner_ras=LPS_FROM_RAS[:3, :3] @ position,
         axes_ras=LPS_FROM_RAS[:3, :3] @ (axes_lps / np.linalg.norm(axes_lps, axis=0)),
         spacing_mm=np.array([columns_mm, rows_mm]),
         thickness_mm=_thickness_mm(groups),
-        shape=(int(dataset.Columns), int(dataset.Rows)),
+        shape=shape,
     )
 
 

@@ -74,6 +74,8 @@ def facts_of(headers: Sequence[Dataset], slices: int | None = None) -> SeriesFac
     """
     first = headers[0]
     planes = _planes(headers)
+    # Some of the slices alone do not say how far neighbors lie apart; one says it of itself.
+    spacing_mm = _spacing_mm(planes if slices is None else planes[:1])
     kind = first.get("ImageType") or []
     return SeriesFacts(
         uid=str(first.get("SeriesInstanceUID", "")),
@@ -86,7 +88,7 @@ def facts_of(headers: Sequence[Dataset], slices: int | None = None) -> SeriesFac
         rows=int(first.get("Rows") or 0),
         columns=int(first.get("Columns") or 0),
         slices=slices or sum(int(header.get("NumberOfFrames") or 1) for header in headers),
-        spacing_mm=_spacing_mm(planes),
+        spacing_mm=spacing_mm,
         slice_thickness_mm=_number(first, "SliceThickness"),
         orientation=_orientation(planes),
         image_type=(str(kind),) if isinstance(kind, str) else tuple(str(part) for part in kind),
@@ -205,7 +207,7 @@ def _number(header: Dataset, name: str) -> float | None:
 def _planes(headers: Sequence[Dataset]) -> list[Plane]:
     try:
         return [plane for header in headers for plane in planes_of(header)]
-    except (ImageError, AttributeError):
+    except ImageError:
         return []
 
 

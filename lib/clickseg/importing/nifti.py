@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clickseg.importing.source import ImportingError, Loaded, Wishes, compact, fitted, grid_facts
+from clickseg.importing.source import (
+    ImportingError,
+    Loaded,
+    Wishes,
+    compact,
+    doubts_of_volume,
+    fitted,
+    grid_facts,
+)
 from clickseg.metrics import volume_ml
 from clickseg.study import check_same_grid
 from clickseg.volume import Volume, read_label, read_volume, stem_of
@@ -66,9 +74,13 @@ class NiftiStudy:
             mask = read_label(self.label)
             check_same_grid(mask, t1ce.grid, self.label.name)
             label = Volume(mask.array, t1ce.grid)
-            mask_ml = round(volume_ml(label.array, label.grid.affine), 4)
-            facts["label"] = {"from": self.label.name, "structure": "", "mask_ml": mask_ml}
-            warnings += [] if mask.array.any() else ["the label is empty"]
+            mask_ml = volume_ml(label.array, label.grid.affine)
+            facts["label"] = {
+                "from": self.label.name,
+                "structure": "",
+                "mask_ml": round(mask_ml, 4),
+            }
+            warnings += doubts_of_volume(mask_ml) if mask_ml else ["the label is empty"]
         return Loaded(compact(t1ce), t2, label, facts, tuple(warnings))
 
 

@@ -80,9 +80,8 @@ class Place:
         """
         if not self._ready.is_dir():
             return
-        self.provenance.unlink(
-            missing_ok=True
-        )  # while files change, nothing says that all is there
+        # While files change, nothing says that all is there.
+        self.provenance.unlink(missing_ok=True)
         label = self._ready / f"label{IMAGE}"
         if label.exists() and newest_label(self.out / LABEL_FOLDER, self.case_id) is not None:
             retract(self.out, self.case_id)

@@ -12,6 +12,9 @@ from clickseg.geometry import Grid
 from clickseg.study import SMALLEST_OVERLAP
 from clickseg.volume import Volume, resample
 
+SMALLEST_ML, LARGEST_ML = 0.02, 40.0
+"""Tumors of radiosurgery beyond these volumes are imported with a warning."""
+
 
 class ImportingError(ValueError):
     """Studies cannot be imported; the text says what was wanted and what came."""
@@ -85,6 +88,13 @@ def fitted(t2: Volume, grid: Grid, is_resampled: bool) -> Volume:
         return stored
     is_whole = stored.array.dtype == np.int16
     return compact(Volume(np.rint(on_grid) if is_whole else on_grid, grid))
+
+
+def doubts_of_volume(tumor_ml: float) -> list[str]:
+    """Return a warning where no tumor is so small or large: a mask of the brain, say; or none."""
+    if SMALLEST_ML <= tumor_ml <= LARGEST_ML:
+        return []
+    return [f"a tumor of {tumor_ml:.2f} ml is unusual"]
 
 
 def grid_facts(volume: Volume) -> dict[str, Any]:

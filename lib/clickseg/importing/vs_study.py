@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import dcmread
 
 from clickseg.dicom.read import read_headers, read_series
 from clickseg.dicom.rules import load_rules
@@ -23,14 +22,19 @@ from clickseg.importing.contours import (
 )
 from clickseg.importing.register import Registered, register_pair
 from clickseg.importing.solid import Solid, fill
-from clickseg.importing.source import ImportingError, Loaded, Wishes, compact, fitted, grid_facts
+from clickseg.importing.source import (
+    ImportingError,
+    Loaded,
+    Wishes,
+    compact,
+    doubts_of_volume,
+    fitted,
+    grid_facts,
+)
 from clickseg.importing.transforms import apply, rigid
 from clickseg.importing.vs_seg import PROVENANCE, Found
 from clickseg.metrics import volume_ml
-from clickseg.volume import Volume
-
-SMALLEST_ML, LARGEST_ML = 0.02, 40.0
-"""Tumors of radiosurgery beyond these volumes are imported with a warning."""
+from clickseg.volume import ImageError, Volume
 
 
 @dataclass(frozen=True)
@@ -137,17 +141,17 @@ def _plans(
                 plans[key] = read_contours(document.text(), document.name)
             except (ContourError, ImportingError) as error:
                 warnings.append(str(error))
-    missing = [key for key in wanted if key not in plans or not plans[key].structures]
+    plans = {key: plan for key, plan in plans.items() if plan.structures}
+    missing = [key for key in wanted if key not in plans]
     for path in found.plans.values() if missing else ():
         try:
-            plan = read_rtstruct(dcmread(path), f"RTSTRUCT {path.name}")
-        except (ContourError, OSError) as error:
+            plan = read_rtstruct(read_headers([path])[0], f"RTSTRUCT {path.name}")
+        except (ContourError, ImageError) as error:
             warnings.append(str(error))
             continue
         for key in missing:
             if plan.structures and _is_drawn_on(plan, wanted[key], wanted.values()):
                 plans.setdefault(key, plan)
-    plans = {key: plan for key, plan in plans.items() if plan.structures}
     if not plans:
         raise ContourError(
             "outlines of the T1ce or T2 series were wanted, neither a contours.json nor an "
@@ -185,9 +189,7 @@ def _moved(t2: Volume, registered: Registered) -> Volume:
 
 def _doubts(solid: Solid) -> list[str]:
     doubts = ["the outlines of the tumor leave the image"] if solid.is_cut else []
-    if not SMALLEST_ML <= solid.outlines_ml <= LARGEST_ML:
-        doubts.append(f"a tumor of {solid.outlines_ml:.2f} ml is unusual")
-    return doubts
+    return doubts + doubts_of_volume(solid.outlines_ml)
 
 
 def _others(plan: Plan, tumor: Structure, grid: Grid, warnings: list[str]) -> dict[str, Volume]:

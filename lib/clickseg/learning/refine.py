@@ -17,18 +17,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from scipy.special import expit
 
 from clickseg.atomic import write_text
 from clickseg.cache import Fingerprints
 from clickseg.choosing.cached import content_of
 from clickseg.clicks import Clicks
+from clickseg.edges import SURE
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.initial import Initial
 from clickseg.journal import Journals
 from clickseg.learning.settings import RefinedConfig
 from clickseg.models import Models
 from clickseg.study import Case, read_case_label, read_study
-from clickseg.volume import ImageError, Volume, write_volume
+from clickseg.volume import Volume, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +86,10 @@ def refined_cases(
         label = folder / f"{case.case_id}.nii.gz"
         try:
             sure = _refine(replace(case, label=label), clicks[case.case_id], models)
-        except ImageError as error:
+        except ValueError as error:  # of the image, or a click lies outside of one that is new
             logger.warning("study %s is left out: %s", case.case_id, error)
             continue
-        if sure >= config.sure:
+        if sure > 0 and sure >= config.sure:
             found.append(replace(case, label=label))
     return found
 
@@ -95,11 +97,16 @@ def refined_cases(
 def expected_dice(first: Initial) -> float:
     """Return the Dice that an outline would have if its probabilities were right; 0 where empty.
 
-    ``2 sum(p m) / (sum(p) + sum(m))``: the soft Dice of the outline with its probabilities.
+    ``2 sum(p m) / (sum(p) + sum(m))``: the soft Dice of the outline with its probabilities. Where
+    outlines follow edges these are limited, and the hundred thousands of voxels around would add
+    up to more than a tumor: those at the limit count as 0 and 1.
     """
     mask = first.mask[first.box] > 0
-    both = float(first.prob[mask].sum())
-    return 2 * both / float(first.prob.sum() + mask.sum()) if mask.any() else 0.0
+    if not mask.any():
+        return 0.0
+    least = min(float(first.prob.min()), float(expit(-SURE)))
+    prob = np.clip((first.prob - least) / (1 - 2 * least), 0, 1)
+    return 2 * float(prob[mask].sum()) / float(prob.sum() + mask.sum())
 
 
 def keep_around(

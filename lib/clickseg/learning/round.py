@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from clickseg.config import Config, LocalConfig, SplitConfig, TwoStageConfig, config_from
-from clickseg.learning.holdout import grow_holdout, may_train
+from clickseg.learning.holdout import HELD, grow_holdout, may_train, read_holdout
 from clickseg.learning.recorded import record_of
 from clickseg.learning.refine import refined_cases
 from clickseg.learning.replay import replay_cases
@@ -64,13 +64,8 @@ def begin_round(
     split = _split(studies, store, cases, recipe.split, config)
     waiting = [case for case in there if case.label is None]
     refined = _refined(studies, store, waiting, recipe.split, config, device, name)
-    known = {patient_of(case.case_id, recipe.split.patient) for case in cases}
-    scratch = store.folder / "replay"
-    others = [
-        case
-        for case in replay_cases(replay, store.base, scratch, config.replay)
-        if patient_of(case.case_id, recipe.split.patient) not in known
-    ]
+    others = replay_cases(replay, store.base, store.folder / "replay", config.replay)
+    others = of_others(others, studies, cases, recipe.split.patient, replay)
     folder = _run_folder(store, name, [*cases, *others, *refined], split, [recipe, config])
     training, held = (
         [case for case in cases if case.case_id in side]
@@ -101,10 +96,30 @@ def _refined(
     some.sort(key=lambda case: rank_of(case.case_id))
     models, folder = store.load(device), store.folder / "refined"
     found = refined_cases(studies, some, models, folder, update.refined)
-    logger.info("%d of %d waiting studies train by refined labels", len(found), len(waiting))
     bound = [case.case_id for case in found]
     grow_holdout(path, [], config.patient, update.holdout, bound=bound)
+    # The update of the other model may have held one out meanwhile.
+    found = [case for case in found if may_train(case.case_id, path, config.patient)]
+    logger.info("%d of %d waiting studies train by refined labels", len(found), len(waiting))
     return found
+
+
+def of_others(
+    cases: Sequence[Case],
+    studies: Path,
+    accepted: Sequence[Case],
+    pattern: str,
+    folder: Path | None,
+) -> list[Case]:
+    """Leave out the replay of patients with an accepted label, and of those who are held out.
+
+    ``folder`` is that of the replay, None for phantoms.
+    """
+    told = ({} if folder is None else told_patients(folder)) | told_patients(studies)
+    sides = read_holdout(studies / HOLDOUT, pattern)
+    mine = {patient_of(case.case_id, pattern, told) for case in accepted}
+    mine |= {patient for patient, side in sides.items() if side == HELD}
+    return [case for case in cases if patient_of(case.case_id, pattern, told) not in mine]
 
 
 def _recipe_of(store: ModelStore, name: str, config: UpdateConfig) -> Config:

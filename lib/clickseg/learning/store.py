@@ -35,6 +35,9 @@ BASE = "base"
 KEPT = 5
 """How many versions of each model are kept; the one that counts is among them."""
 
+WAIT_S = 0.5
+"""For the right to train: whoever asks whether somebody trains holds it for a moment."""
+
 _VERSION = re.compile(r"\d{4,}-[0-9a-f]{12}")
 
 
@@ -203,7 +206,7 @@ class ModelStore:
         self._check_base()
         lock = self._training_lock(name)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=WAIT_S)
         except Timeout as error:
             raise StoreBusyError(f"{name} is being trained by another process already") from error
         try:

@@ -78,6 +78,12 @@ def update_together(
             raise said[0] from None
         cause = str(error).strip().splitlines()[-1]
         raise UpdateError(f"{name} is not trained, one of its processes ended: {cause}") from error
+    except OSError as error:  # of ``watch``, as on a full disk
+        raise UpdateError(f"{name} is not trained, something cannot be used: {error}") from error
+    finally:  # where this one fails nobody would listen to them any more
+        for process in running.processes:
+            process.terminate()
+            process.join()
     listen()
     (outcome,) = said
     assert isinstance(outcome, Outcome)

@@ -63,14 +63,17 @@ def told_patients(studies: Path) -> dict[str, str]:
     """Return the patients of studies by id, as a PACS tells them; of a mere folder nothing.
 
     Raises:
-        ValueError: if the file that says so is damaged.
+        ConfigError: if the file that says so is damaged.
     """
     path = studies / PATIENTS
-    if not path.is_file():
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return {}
-    values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} does not say of which patient each study is: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must say which patient each study is of")
+        raise ConfigError(f"{path} must say of which patient each study is")
     return values
 
 
