@@ -11,7 +11,6 @@ from monailabel.utils.async_tasks.task import AsyncTask
 
 from clickseg.learning.settings import load_update
 from clickseg.learning.store import ModelStore
-from clickseg_app.app import ClickSegApp
 from clickseg_app.train import UpdateTask
 
 
@@ -43,8 +42,11 @@ def test_a_place_and_other_trackers_are_refused(task):
     assert "wanted is None or mlflow" in said(task, {"tracking": "wandb"})
 
 
+@pytest.mark.filterwarnings("ignore:'crypt' is deprecated")  # of what logs users in
 def test_a_request_names_no_folder_to_import_from(tmp_path, monkeypatch):
     """MONAI Label takes one, and puts it on the PYTHONPATH of the training."""
+    from clickseg_app.app import ClickSegApp
+
     app, sent = object.__new__(ClickSegApp), {}
     app.app_dir = str(tmp_path / "app")
     monkeypatch.setattr(app, "info", dict)

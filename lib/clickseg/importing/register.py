@@ -126,7 +126,7 @@ def _published(transforms: Mapping[str, Document], warnings: list[str]) -> Matri
 
 def _by_voxels(t1ce: Volume, t2: Volume, warnings: list[str]) -> tuple[Matrix, str]:
     """Register by mutual information; where no place is better, the headers count."""
-    # Only of one frame of reference would the headers be a place to begin at.
+    # Headers of two frames of reference say nothing of each other: begin elsewhere, too.
     found = register(moving=t2, fixed=t1ce, frames_differ=True)
     if not found.accepted:
         warnings.append("no transform of T2 was published, and its voxels tell none: as stored")

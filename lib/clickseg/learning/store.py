@@ -218,13 +218,11 @@ class ModelStore:
         """Tell whether a process is training a model now."""
         if not self.folder.is_dir():
             return False
-        lock = self._training_lock(name)
         try:
-            lock.acquire(timeout=0)
+            with self._training_lock(name).acquire(timeout=0):
+                return False
         except Timeout:
             return True
-        lock.release()
-        return False
 
     def _training_lock(self, name: str) -> FileLock:
         return FileLock(self.folder / f".training-{name}.lock")
