@@ -47,7 +47,13 @@ test: install check  ## everything that CI runs
 test-e2e: $(VENV)/installed-e2e  ## Orthanc, the server and OHIF in a browser; screenshots in runs/e2e
 	$(ON_PATH) $(BIN)/python -m pytest tests/e2e
 
+E2E_PACKAGES = orthanc orthanc-dicomweb chromium fonts-dejavu-core
+
 $(VENV)/installed-e2e: $(VENV)/installed requirements-e2e.lock
+	@dpkg --status $(E2E_PACKAGES) > /dev/null 2>&1 || { test "$$(id -u)" = 0 \
+		&& apt-get update --quiet && DEBIAN_FRONTEND=noninteractive \
+		apt-get install --yes --quiet --no-install-recommends $(E2E_PACKAGES); } \
+		|| echo "wanted are Debian's $(E2E_PACKAGES): what needs them will be skipped" >&2
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-e2e.lock && touch $@ \
 		|| echo "requirements-e2e.lock cannot be installed: the test will be skipped" >&2
 

@@ -96,6 +96,17 @@ def test_a_t2_keeps_its_voxels_or_gets_those_of_the_t1ce(src, out, tmp_path):
     np.testing.assert_allclose(got.array[::2, ::2], coarse.array, atol=1e-3)
 
 
+def test_with_force_the_label_of_an_earlier_image_goes_to_the_history(src, out):
+    assert run(src, out, *PATTERNS).exit_code == 0
+    before = read_label(out / "labels" / "final" / "ab-1.nii.gz").array
+    (src / "seg" / "ab-1.nrrd").unlink()
+    run(src, out, *PATTERNS, "--force")
+    assert not (out / "labels" / "final" / "ab-1.nii.gz").exists()
+    (kept,) = (out / "labels" / "history" / "ab-1").iterdir()
+    np.testing.assert_array_equal(read_label(kept).array, before)
+    assert (out / "labels" / "final" / "ab-2.nii.gz").exists()
+
+
 def test_what_is_missing_is_told_and_what_cannot_be_is_skipped(src, out):
     (src / "seg" / "ab-1.nrrd").unlink()
     (src / "ab-1" / "scan_t2.nii.gz").unlink()

@@ -11,7 +11,7 @@ from clickseg.dicom.read import read_headers, read_series
 from clickseg.dicom.rules import load_rules
 from clickseg.dicom.series import facts_of, find_pair
 from clickseg.geometry import Grid
-from clickseg.volume import Volume, read_volume, write_volume
+from clickseg.volume import ImageError, Volume, read_volume, write_volume
 
 SHAPE = (13, 11, 9)
 AFFINE = np.array([[0, 0, 1.5, 11], [-0.4, 0, 0, 7], [0, 0.5, 0, 3], [0, 0, 0, 1]])
@@ -91,6 +91,22 @@ def test_nothing_is_overwritten_unless_forced(studies, tmp_path, run):
     assert run(studies, out, "--force")[0] == 0
     assert not stray.exists()
     assert (out / "b" / "t1ce" / "0001.dcm").read_bytes() == before
+
+
+def test_a_series_stays_where_what_should_replace_it_cannot_be_written(
+    studies, tmp_path, run, monkeypatch
+):
+    out = tmp_path / "out"
+    assert run(studies, out, "--id", "b")[0] == 0
+    before = (out / "b" / "t1ce" / "0001.dcm").read_bytes()
+
+    def full(*_, **__):
+        raise ImageError("no space left on the disk")
+
+    monkeypatch.setattr("clickseg.commands.to_dicom.write_series", full)
+    assert run(studies, out, "--id", "b", "--force")[0] == 2
+    assert (out / "b" / "t1ce" / "0001.dcm").read_bytes() == before
+    assert folders(out) == ["b/t1ce", "b/t2"]
 
 
 def test_a_folder_without_studies_is_refused(tmp_path, run):

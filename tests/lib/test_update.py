@@ -20,6 +20,7 @@ from clickseg.networks import build_network
 from clickseg.study import Case
 from clickseg.training import loop, two_stage
 from clickseg.training.augment import augment
+from clickseg.training.split import Split, write_split
 
 
 @pytest.mark.parametrize("name", ["initial", "correction"])
@@ -51,6 +52,19 @@ def test_a_round_trains_and_the_gate_decides(small_studies, base, tmp_path, monk
     second = update_model(name, tmp_path / "studies", store, short())
     assert not second.is_published
     assert store.current()[name] == outcome.version == second.version
+
+
+def test_patients_kept_for_tests_take_no_part(small_studies, base, tmp_path):
+    shutil.copytree(small_studies, tmp_path / "studies")
+    for name in ("VS-5", "VS-2v2"):  # the second is another study of one that is kept
+        write_case(tmp_path / "studies", name, (30, 26, 9), 4.0)
+    split = Split(("VS-1", "VS-3"), ("VS-4",), ("VS-2",))
+    write_split(split, tmp_path / "studies" / "split.json")
+    store = ModelStore(tmp_path / "store", base)
+    outcome = update_model("correction", tmp_path / "studies", store, short())
+    assert outcome.training + outcome.holdout == 4
+    data = read_manifest(next((tmp_path / "store/rounds/correction").glob("*/")), "correction").data
+    assert {*data["training"], *data["validation"]} == {"VS-1", "VS-3", "VS-4", "VS-5"}
 
 
 def test_the_same_labels_are_not_published_twice(small_studies, base, tmp_path, monkeypatch):

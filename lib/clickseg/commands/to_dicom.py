@@ -42,10 +42,12 @@ def to_dicom(
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task("series", total=len(wanted))
         for path, folder, header in wanted:
-            volume = read_volume(path)
+            volume, new = read_volume(path), folder.with_name(f".new-{folder.name}")
+            shutil.rmtree(new, ignore_errors=True)  # of a run that was stopped
+            write_series(volume, new, header, descending=descending)
             if folder.exists():
                 shutil.rmtree(folder)
-            write_series(volume, folder, header, descending=descending)
+            new.rename(folder)
             bar.advance(task)
     console.print(f"wrote {len(wanted)} series to {out}")
 

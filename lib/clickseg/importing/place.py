@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clickseg.accepted import retract
 from clickseg.atomic import write_text
@@ -83,7 +84,9 @@ class Place:
         # While files change, nothing says that all is there.
         self.provenance.unlink(missing_ok=True)
         label = self._ready / f"label{IMAGE}"
-        if label.exists() and newest_label(self.out / LABEL_FOLDER, self.case_id) is not None:
+        facts = self._facts()
+        is_replaced = label.exists() or (facts is not None and facts["label"] is None)
+        if is_replaced and newest_label(self.out / LABEL_FOLDER, self.case_id) is not None:
             retract(self.out, self.case_id)
         moves = [
             (self._ready / f"{T2_FOLDER}{IMAGE}", self.out / T2_FOLDER / self.t1ce.name),
@@ -92,7 +95,7 @@ class Place:
             (self._ready / f"t1ce{IMAGE}", self.t1ce),
             (self._ready / "provenance.json", self.provenance),
         ]
-        for path in self._stale():
+        for path in self._stale(facts):
             path.unlink(missing_ok=True)
         for source, target in moves:
             if source.exists():
@@ -102,12 +105,15 @@ class Place:
                 source.replace(target)
         shutil.rmtree(self._ready)
 
-    def _stale(self) -> list[Path]:
+    def _facts(self) -> dict[str, Any] | None:
+        """Return what is told of the study that is ready; None once all of it is moved."""
+        path = self._ready / "provenance.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def _stale(self, facts: dict[str, Any] | None) -> list[Path]:
         """Return what would be taken for a part of the study that is ready, and is none."""
-        provenance = self._ready / "provenance.json"
-        if not provenance.exists():  # all is moved
+        if facts is None:
             return []
-        facts = json.loads(provenance.read_text(encoding="utf-8"))
         others = [ending for ending in EXTENSIONS if ending != IMAGE]
         t2 = EXTENSIONS if facts["t2"] is None else others
         return [

@@ -22,7 +22,7 @@ from clickseg.learning.store import NAMES, ModelStore
 from clickseg.learning.tuning import UpdateError
 from clickseg.modelfile import code_version, read_manifest
 from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, Case, find_cases
-from clickseg.training.split import Split, patient_of, rank_of, told_patients
+from clickseg.training.split import Split, given_split, patient_of, rank_of, told_patients
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +53,17 @@ def begin_round(
 ) -> Round:
     """Decide what a round is made of; the arguments are those of ``update_model``.
 
+    Patients that a ``split.json`` beside the studies keeps for tests take no part.
+
     Raises:
         UpdateError: if there are too few labels, or the base cannot be trained on.
-        HoldOutError, ModelError: if what is on the disk is damaged.
+        ConfigError, HoldOutError, ModelError: if what is on the disk is damaged.
     """
     recipe = _recipe_of(store, name, config)
     recipe = recipe if seed is None else replace(recipe, seed=seed)
-    there = find_cases(studies)
+    given, pattern = given_split(studies, None), recipe.split.patient
+    tested = {patient_of(name, pattern) for name in (given.test if given is not None else ())}
+    there = [c for c in find_cases(studies) if patient_of(c.case_id, pattern) not in tested]
     cases = [case for case in there if case.label is not None]
     split = _split(studies, store, cases, recipe.split, config)
     waiting = [case for case in there if case.label is None]
