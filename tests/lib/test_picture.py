@@ -6,7 +6,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from clickseg.clicks import voxels_of
+from clickseg.clicks import Click, voxels_of
 from clickseg.commands import picture as module
 from clickseg.correction import Correction
 from clickseg.geometry import Grid
@@ -112,7 +112,7 @@ def test_an_empty_plane_and_a_full_one_are_drawn_without_an_outline(t1ce, tmp_pa
     empty = np.zeros(GRID.canonical.shape, dtype=np.uint8)
     mask = empty if is_empty else empty + np.uint8(1)
     study = module.Engine(module.load_models(tmp_path, "cpu")).study(t1ce)
-    click = module.Click.at((0, 0, 0), True, GRID.canonical)
+    click = Click.at((0, 0, 0), True, GRID.canonical)
     module.draw_picture(tmp_path / "a.png", study, module.Outlines(mask, mask, mask), (click,))
     assert matplotlib.image.imread(tmp_path / "a.png").shape[1] == 990
 
