@@ -5,10 +5,11 @@ RUN apt-get update \
         orthanc=1.10.1+dfsg-2+deb12u1 \
         orthanc-dicomweb=1.7+dfsg-6+b2 \
     && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 1000 pacs \
     && mkdir /images \
-    && chown orthanc:orthanc /images
+    && chown pacs:pacs /images
 COPY deploy/orthanc.json /etc/vs_clickseg/orthanc.json
-USER orthanc
+USER 1000
 VOLUME /images
 EXPOSE 8042
 CMD ["/usr/sbin/Orthanc", "/etc/vs_clickseg/orthanc.json"]
@@ -27,7 +28,7 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation .
 # MONAI Label writes its log beside the app, and models that were trained go there, too.
 COPY --chown=reader:reader apps apps
 RUN chown reader:reader apps/vs_clickseg
-USER reader
+USER 1000
 ENV MONAI_LABEL_TRACKING_ENABLED=false \
     MONAI_LABEL_DICOMWEB_CACHE_PATH=/studies \
     PYTHONPATH=/srv/vs_clickseg/apps/vs_clickseg
