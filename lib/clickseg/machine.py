@@ -34,7 +34,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
 
 
-_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc")
+_NO_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a primitive",  # oneDNN, which says no more; our networks have all it wants
+    "could not execute a primitive",
+)
 """What torch and its libraries say in a plain ``RuntimeError``."""
 
 
