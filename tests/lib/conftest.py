@@ -24,3 +24,15 @@ def base(small_studies, tmp_path_factory):
     train_initial(cases, roomy(), folder, "cpu")
     train_correction(cases, roomy(), folder, "cpu")
     return folder
+
+
+@pytest.fixture
+def src(tmp_path):
+    """Where a download lies that is imported."""
+    return tmp_path / "download"
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Where imported studies go."""
+    return tmp_path / "studies"

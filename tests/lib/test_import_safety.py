@@ -25,16 +25,6 @@ from clickseg.study import find_cases
 from clickseg.volume import Volume, read_label, read_volume, write_volume
 
 
-@pytest.fixture
-def src(tmp_path):
-    return tmp_path / "download"
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "studies"
-
-
 def test_a_study_without_outlines_is_told_and_skipped_and_others_are_not(src, out):
     good, bad = made(1), made(2)
     for patient in (good, bad):

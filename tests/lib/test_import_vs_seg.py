@@ -30,16 +30,6 @@ from clickseg.training.split import Split, read_split, write_split
 from clickseg.volume import Volume, read_label, read_volume, resample
 
 
-@pytest.fixture
-def src(tmp_path):
-    return tmp_path / "download"
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "studies"
-
-
 @pytest.mark.parametrize("scheme", ["descriptive", "classic"])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_a_download_becomes_studies_whatever_its_folders_are_called(src, out, scheme, zipped):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -42,12 +41,8 @@ def to_dicom(
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task("series", total=len(wanted))
         for path, folder, header in wanted:
-            volume, new = read_volume(path), folder.with_name(f".new-{folder.name}")
-            shutil.rmtree(new, ignore_errors=True)  # of a run that was stopped
-            write_series(volume, new, header, descending=descending)
-            if folder.exists():
-                shutil.rmtree(folder)
-            new.rename(folder)
+            volume = read_volume(path)
+            write_series(volume, folder, header, descending=descending, replace=force)
             bar.advance(task)
     console.print(f"wrote {len(wanted)} series to {out}")
 

@@ -90,7 +90,12 @@ def uid_of(*names: str) -> str:
 
 
 def write_series(
-    volume: Volume, folder: Path, header: SeriesHeader, *, descending: bool = False
+    volume: Volume,
+    folder: Path,
+    header: SeriesHeader,
+    *,
+    descending: bool = False,
+    replace: bool = False,
 ) -> list[Path]:
     """Write an image as an MR series, all files or none.
 
@@ -98,9 +103,10 @@ def write_series(
 
     Args:
         volume: the image, ``(I, J, K)``.
-        folder: where the files go; it must be missing or empty.
+        folder: where the files go; it must be missing or empty, unless ``replace``.
         header: what the series says of itself.
         descending: let instance numbers fall as K rises, as some scanners do.
+        replace: remove what is in the folder, once all that takes its place is written.
 
     Returns:
         The files in the order of K.
@@ -109,7 +115,7 @@ def write_series(
         ImageError: if the folder holds something, or the image cannot be written so: values that
             are not finite, axes that are not at right angles.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not replace and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ImageError(f"an empty folder was wanted for a series, {folder} is there already")
     stored, slope, intercept = _stored(volume.array)
     common = _common(header, volume.grid)
@@ -129,6 +135,8 @@ def write_series(
             names.append(f"{number:04d}.dcm")
             dataset.save_as(part / names[-1], write_like_original=False)
         part.chmod(0o755)  # a temporary folder is for its owner alone
+        if replace and folder.exists():
+            shutil.rmtree(folder)
         part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -8,11 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from clickseg import __version__, report
 from clickseg.importing.run import Outcome, State
-from clickseg.report.page import data_uri, moment
+from clickseg.report.page import filled
 
 TEMPLATE = "import.html"
 
@@ -44,23 +41,13 @@ def render(
         notes: what is to be told of the whole import.
         made: when the page was made, with its zone.
     """
-    folders = [Path(__file__).parent, Path(report.__file__).parent]
-    environment = Environment(
-        loader=FileSystemLoader(folders),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"moment": moment, "data_uri": data_uri}
-    text = environment.get_template(TEMPLATE).render(
+    return filled(
+        Path(__file__).with_name(TEMPLATE),
         outcomes=outcomes,
         summary=summarize(outcomes),
         name=name,
         sides=sides,
         notes=notes,
         made=made,
-        version=__version__,
         State=State,
     )
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -61,9 +61,7 @@ def begin_round(
     """
     recipe = _recipe_of(store, name, config)
     recipe = recipe if seed is None else replace(recipe, seed=seed)
-    given, pattern = given_split(studies, None), recipe.split.patient
-    tested = {patient_of(name, pattern) for name in (given.test if given is not None else ())}
-    there = [c for c in find_cases(studies) if patient_of(c.case_id, pattern) not in tested]
+    there = _without_tested(studies, recipe.split.patient)
     cases = [case for case in there if case.label is not None]
     split = _split(studies, store, cases, recipe.split, config)
     waiting = [case for case in there if case.label is None]
@@ -76,6 +74,15 @@ def begin_round(
         for side in (split.training, split.validation)
     )
     return Round(recipe, training, refined, others, held, folder)
+
+
+def _without_tested(studies: Path, pattern: str) -> list[Case]:
+    """List the studies but for those of patients whom a split keeps for tests."""
+    given, told = given_split(studies, None), told_patients(studies)
+    ids = given.test if given is not None else ()
+    tested = {patient_of(one, pattern, told) for one in ids}
+    cases = find_cases(studies)
+    return [case for case in cases if patient_of(case.case_id, pattern, told) not in tested]
 
 
 def _refined(

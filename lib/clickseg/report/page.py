@@ -98,26 +98,36 @@ def render(
         made: when the page was made, with its zone.
         outlined_by: the model that outlined what had no outline, if one did.
     """
+    return filled(
+        Path(__file__).with_name(TEMPLATE),
+        patients=[(name, list(visits), changes_of(visits)) for name, visits in patients.items()],
+        summary=summarize(patients),
+        folder=folder,
+        made=made,
+        outlined_by=outlined_by,
+        share=round(100 * VOLUME_SHARE),
+        step_mm=DIAMETER_MM,
+        State=State,
+        Verdict=Verdict,
+    )
+
+
+def filled(template: Path, **values: Any) -> str:
+    """Return a page as HTML that UTF-8 can hold, from a template on ``layout.html``.
+
+    Args:
+        template: its file, anywhere.
+        values: what it shows.
+    """
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"signed": signed, "moment": moment, "data_uri": data_uri}
-    text = environment.get_template(TEMPLATE).render(
-        patients=[(name, list(visits), changes_of(visits)) for name, visits in patients.items()],
-        summary=summarize(patients),
-        folder=folder,
-        made=made,
-        outlined_by=outlined_by,
-        version=__version__,
-        share=round(100 * VOLUME_SHARE),
-        step_mm=DIAMETER_MM,
-        State=State,
-        Verdict=Verdict,
-    )
+    text = environment.get_template(template.name).render(version=__version__, **values)
     # A file name may be no text, which Python keeps as characters that no encoding knows.
     return text.encode("utf-8", "replace").decode("utf-8")
 
