@@ -21,6 +21,7 @@ import numpy as np
 from clickseg.atomic import flush, replacing
 from clickseg.journal import Journals
 from clickseg.metrics import max_axial_diameter_mm, volume_ml
+from clickseg.placement import forget_placing
 from clickseg.record import (
     RECORD_ENDING,
     NotedClick,
@@ -30,7 +31,7 @@ from clickseg.record import (
     repeated,
     utc_now,
 )
-from clickseg.study import LABEL_FOLDER, check_same_grid
+from clickseg.study import LABEL_FOLDER, PLACING_FOLDER, check_same_grid
 from clickseg.volume import EXTENSIONS, ImageError, Volume, read_volume, stem_of, write_volume
 
 HISTORY_FOLDER = "labels/history"
@@ -152,6 +153,7 @@ def forget(studies: Path, image_id: str) -> None:
     Journals(studies).end(image_id)
     _final(studies, image_id, RECORD_ENDING).unlink(missing_ok=True)
     shutil.rmtree(studies / HISTORY_FOLDER / image_id, ignore_errors=True)
+    forget_placing(studies / PLACING_FOLDER, image_id)
 
 
 def history(studies: Path, image_id: str) -> list[Path]:

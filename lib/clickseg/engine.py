@@ -28,9 +28,10 @@ from clickseg.geometry import Grid, ijk_to_ras, ras_to_ijk
 from clickseg.initial import Initial
 from clickseg.metrics import max_axial_diameter_mm
 from clickseg.models import Models
+from clickseg.placement import Placing
 from clickseg.registration import Mode
 from clickseg.scribbles import Scribbles
-from clickseg.study import Study, check_same_grid, read_study
+from clickseg.study import Study, check_same_grid, placing_of, read_study
 from clickseg.volume import ImageError, read_label, stem_of
 
 CACHE_BYTES = 1 << 30
@@ -72,7 +73,7 @@ class Engine:
     """Segment and correct studies with one pair of models."""
 
     def __init__(
-        self, models: Models, cache_bytes: int = CACHE_BYTES, registration: Mode = "header"
+        self, models: Models, cache_bytes: int = CACHE_BYTES, registration: Mode | None = None
     ) -> None:
         self.models = models
         self.registration = registration
@@ -90,20 +91,21 @@ class Engine:
         with self._lock:
             self.models = models
 
-    def study(self, t1ce: Path, t2: Path | None = None, frames_differ: bool = False) -> Study:
+    def study(self, t1ce: Path, t2: Path | None = None) -> Study:
         """Return a study, from the cache unless its files are new or changed.
 
-        ``frames_differ``: whether the two are known to be of different frames of reference.
+        Its T2 is placed by the engine's ``registration``, where that is None as its folder says.
 
         Raises:
             ImageError: if a file cannot be used, or the T2 lies elsewhere than the T1ce.
         """
         with self._lock:
             content = self._content_of(t1ce, t2)
-            key = content + "/frames" * frames_differ
+            placing = Placing() if t2 is None else placing_of(t1ce, self.registration)
+            key = content + placing.key
             study = self.cache.get(("study", key))
             if study is None:
-                study = read_study(t1ce, t2, self.registration, frames_differ)
+                study = read_study(t1ce, t2, placing)
                 if self._content_of(t1ce, t2) != content:
                     raise ImageError(f"{t1ce.name} or its T2 changed while it was read; try again")
                 self.cache.put(("study", key), study, study.nbytes)

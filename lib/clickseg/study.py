@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickseg.geometry import Grid, ijk_to_ras
-from clickseg.registration import Mode, Registration, register
+from clickseg.placement import Placing, place, read_placing
+from clickseg.registration import Mode, Registration
 from clickseg.volume import (
     EXTENSIONS,
     ImageError,
@@ -32,6 +33,8 @@ T2_FOLDER = "t2"
 LABEL_FOLDER = "labels/final"
 PRIVATE_FOLDER = ".clickseg"
 """For what goes with the studies and is neither image nor label."""
+PLACING_FOLDER = f"{PRIVATE_FOLDER}/t2"
+"""For what is known of where T2 lie; see ``placement``."""
 logger = logging.getLogger(__name__)
 
 INTENSITY = "tissue-z-1"
@@ -155,34 +158,40 @@ def _images_in(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def read_study(
-    t1ce: Path, t2: Path | None = None, mode: Mode = "header", frames_differ: bool = False
-) -> Study:
+def placing_of(t1ce: Path, mode: Mode | None = None) -> Placing:
+    """Return how the T2 of a study is placed: as its folder says, unless a mode is given.
+
+    Raises:
+        ImageError: if what the folder says cannot be read.
+    """
+    return read_placing(t1ce.parent / PLACING_FOLDER, stem_of(t1ce), mode)
+
+
+def read_study(t1ce: Path, t2: Path | None = None, placing: Placing | None = None) -> Study:
     """Read a study.
 
     Args:
         t1ce: the image whose grid counts.
         t2: its companion, on any grid.
-        mode: whether the T2 is registered to the T1ce; see ``registration``.
-        frames_differ: whether the two are known to be of different frames of reference.
+        placing: how the T2 is placed; None is as ``placing_of`` says.
 
     Raises:
         ImageError: if a file cannot be used, or the T2 lies elsewhere than the T1ce.
     """
     first = read_volume(t1ce)
-    grid = first.grid
+    grid, case_id = first.grid, stem_of(t1ce)
     image = np.zeros((2, *grid.canonical.shape), dtype=np.float32)
     image[0] = grid.to_canonical(normalize(first.array, t1ce.name))
     registration = None
-    if mode == "off" and frames_differ:
-        t2 = None
     if t2 is not None:
-        second = read_volume(t2)
-        if mode == "auto":
-            registration = register(second, first, frames_differ)
-            second = registration.moved(second)
-        image[1] = grid.to_canonical(_on_grid(second, grid, t2.name))
-    return Study(stem_of(t1ce), image, grid, t2, registration)
+        placing = placing or placing_of(t1ce)
+        if placing.leaves_out:
+            t2 = None
+        else:
+            folder = t1ce.parent / PLACING_FOLDER
+            second, registration = place(read_volume(t2), first, placing, folder, case_id)
+            image[1] = grid.to_canonical(_on_grid(second, grid, t2.name))
+    return Study(case_id, image, grid, t2, registration)
 
 
 def read_case_label(case: Case, grid: Grid) -> NDArray[np.uint8]:

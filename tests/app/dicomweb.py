@@ -4,7 +4,9 @@ import io
 import threading
 import time
 from collections import Counter
+from datetime import datetime, timedelta
 
+import numpy as np
 import pydicom
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
@@ -12,13 +14,20 @@ from fastapi.responses import JSONResponse, Response
 from requests_toolbelt import MultipartDecoder
 
 from clickseg.dicom.mr import headers_of, write_series
+from clickseg.dicom.seg import Maker, write_seg
+from clickseg.geometry import Grid
+from clickseg.volume import Volume
 
+SHAPE = (17, 13, 11)
 PAGE = 60
 PARTS = "multipart/related; type=application/dicom; boundary=part"
 
 
 class SmallPacs:
-    """Its knobs: what it refuses, the login it wants, whether it counts, and what it cannot do."""
+    """Its knobs: what it refuses, the login it wants, whether it counts, and what it cannot do.
+
+    `lost` are series that it lists and does not hand over.
+    """
 
     def __init__(self):
         self.instances = {}
@@ -28,6 +37,7 @@ class SmallPacs:
         self.login = None
         self.counts = True
         self.is_confused = False
+        self.lost = set()
         config = uvicorn.Config(self._app(), host="127.0.0.1", port=0, log_level="error")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -116,7 +126,7 @@ class SmallPacs:
         @app.get("/dicom-web/studies/{study}/series/{uid}")
         def fetch(uid: str):
             found = self.of(uid)
-            if not found:
+            if not found or uid in self.lost:
                 raise HTTPException(404)
             parts = b""
             for one in found:
@@ -178,3 +188,28 @@ def _some(dataset, *keywords):
         if keyword in dataset:
             row[keyword] = dataset[keyword]
     return row.to_json_dict()
+
+
+def images():
+    """A T1ce and a T2 of whole numbers, as scanners write them."""
+    rng = np.random.default_rng(1)
+    grid = Grid(SHAPE, np.diag([-0.4, -0.6, 1.3, 1.0]))
+    return [Volume(rng.integers(0, 900, SHAPE).astype(np.float32), grid) for _ in range(2)]
+
+
+def block(start, stop):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[start:stop, start:stop, start:stop] = 1
+    return mask
+
+
+def seg_by_another(remote, t1ce, array, days=1, **said):
+    """Put a segmentation in that another program made, so many days from now; `said` changes it."""
+    grid = images()[0].grid
+    when = datetime.now() + timedelta(days=days)
+    maker = Maker(name="another", version="1")
+    seg = write_seg(Volume(array, grid), remote.of(t1ce), maker, label_time=when)
+    for keyword, value in said.items():
+        setattr(seg, keyword, value)
+    remote.add(seg)
+    return seg

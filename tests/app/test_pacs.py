@@ -1,29 +1,25 @@
 """Studies of a PACS are used as those of a folder are; each test has a PACS of its own."""
 
 import copy
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dicomweb import SmallPacs
+from dicomweb import SHAPE, SmallPacs, block, images, seg_by_another
 from fastapi import HTTPException
 from serving import LABEL, save
 
 from clickseg.accepted import history
 from clickseg.clicks import Click
 from clickseg.dicom.mr import headers_of
-from clickseg.dicom.seg import Maker, read_seg, write_seg
+from clickseg.dicom.seg import read_seg
 from clickseg.dicom.web import Pacs
-from clickseg.geometry import Grid
 from clickseg.journal import Answered, Journals
 from clickseg.record import read_record
 from clickseg.training.split import told_patients
-from clickseg.volume import Volume, read_label, read_volume
-from clickseg_app import pacs as module
+from clickseg.volume import read_label, read_volume
+from clickseg_app import pacs_index as module
 from clickseg_app.pacs import PacsDatastore
-
-SHAPE = (17, 13, 11)
 
 
 @pytest.fixture
@@ -38,13 +34,6 @@ def _looks_at_once(monkeypatch):
     monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
 
 
-def images():
-    """A T1ce and a T2 of whole numbers, as scanners write them."""
-    rng = np.random.default_rng(1)
-    grid = Grid(SHAPE, np.diag([-0.4, -0.6, 1.3, 1.0]))
-    return [Volume(rng.integers(0, 900, SHAPE).astype(np.float32), grid) for _ in range(2)]
-
-
 @pytest.fixture
 def t1ce():
     """The UID of the T1ce of the one study there is."""
@@ -56,25 +45,9 @@ def store(remote, tmp_path):
     return PacsDatastore(Pacs(remote.url), tmp_path / "cache", False, {LABEL: 1})
 
 
-def block(start, stop):
-    mask = np.zeros(SHAPE, np.uint8)
-    mask[start:stop, start:stop, start:stop] = 1
-    return mask
-
-
 def upload(store, folder, array, image_id):
     grid = read_volume(Path(store.get_image_uri(image_id))).grid
     return str(save(folder / "uploads" / "a.nii.gz", array, grid.affine))
-
-
-def seg_by_another(remote, t1ce, array, days=1):
-    """Put a segmentation in that another program made, so many days from now."""
-    grid = images()[0].grid
-    when = datetime.now() + timedelta(days=days)
-    maker = Maker(name="another", version="1")
-    seg = write_seg(Volume(array, grid), remote.of(t1ce), maker, label_time=when)
-    remote.add(seg)
-    return seg
 
 
 def test_the_t1ce_alone_is_listed_and_nothing_is_fetched(store, remote, t1ce):
@@ -330,6 +303,35 @@ def test_without_the_pacs_what_is_here_can_be_worked_on(store, remote, t1ce, tmp
         with pytest.raises(HTTPException, match="does not answer") as refusal:
             asked()
         assert refusal.value.status_code == 502
+
+
+def test_a_training_without_the_pacs_goes_on_with_what_is_here(
+    store, remote, t1ce, tmp_path, caplog
+):
+    other = remote.add_study(tmp_path / "other", "b", *images())[0].series_uid
+    for uid in (t1ce, other):
+        seg_by_another(remote, uid, block(4, 9))
+    store.get_image_uri(t1ce)
+    remote.stop()
+    pairs = {Path(pair["image"]).name: Path(pair["label"]) for pair in store.datalist()}
+    np.testing.assert_array_equal(read_label(pairs[f"{t1ce}.nii.gz"]).array, block(4, 9))
+    assert "labels that are in the PACS alone are left out" in caplog.text
+
+
+def test_copies_stay_as_they_were_where_new_ones_cannot_be_fetched(store, remote, t1ce):
+    path = Path(store.get_image_uri(t1ce))
+    files = path, path.parent / "t2" / path.name
+    before = [file.read_bytes() for file in files]
+    t2 = headers_of("a")[1].series_uid
+    for uid in (t1ce, t2):
+        del remote.instances[remote.of(uid)[-1].SOPInstanceUID]
+    remote.lost = {t2}
+    with pytest.raises(HTTPException, match="answered with 404") as refusal:
+        store.get_image_uri(t1ce)
+    assert refusal.value.status_code == 502
+    assert [file.read_bytes() for file in files] == before
+    remote.lost = set()
+    assert read_volume(Path(store.get_image_uri(t1ce))).grid.shape == (17, 13, 10)
 
 
 def test_a_pacs_that_never_answered_is_told(tmp_path):

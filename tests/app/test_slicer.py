@@ -143,6 +143,15 @@ def test_viewers_reach_the_pacs_and_an_answer_can_be_a_dicom_seg(place):
     assert mask.any()
     np.testing.assert_array_equal(read_seg(seg, Grid(SHAPE, AFFINE)).array, mask)
     assert len(pacs.segs()) == stored  # it was asked for, not accepted
+    # A login opens more than images; clients leave dots out of paths unless they mean harm.
+    root, before = f"{server.url}/proxy/dicom/", sum(pacs.asked.values())
+    for path in ("wado/studies/../../tools", "../tools", "wado/servers", "studies/%2e%2e/x"):
+        refused = requests.Request("GET", root).prepare()
+        refused.url = root + path
+        answer = requests.Session().send(refused, timeout=30)
+        assert (answer.status_code, path) == (403, path)
+        assert "studies, series or instances of the PACS were wanted" in answer.json()["detail"]
+    assert sum(pacs.asked.values()) == before
     pacs.stop()
     refused = requests.get(studies, timeout=30)
     assert refused.status_code == 502

@@ -10,8 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813  # its documented name
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedMRImageStorage, RLELossless, generate_uid
+from pydicom.uid import RLELossless
 from strategies import affines
 
 from clickseg.dicom.mr import headers_of, uid_of, write_series
@@ -269,41 +268,3 @@ def test_compressed_files_are_read(files):
         dataset.compress(RLELossless)
         dataset.save_as(path)
     np.testing.assert_array_equal(read_series(files).array, volume_of().array)
-
-
-def enhanced(files, path, scales=((2, -7),) * 7):
-    """Make one enhanced file of the slices of a series, from the last to the first."""
-    slices = [pydicom.dcmread(file) for file in reversed(files)]
-    dataset = slices[0]
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    frames = []
-    for item, (slope, intercept) in zip(slices, scales, strict=True):
-        frame, position, scale = Dataset(), Dataset(), Dataset()
-        position.ImagePositionPatient = item.ImagePositionPatient
-        scale.RescaleSlope, scale.RescaleIntercept, scale.RescaleType = slope, intercept, "US"
-        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [position], [scale]
-        frames.append(frame)
-    shared, axes, sizes = Dataset(), Dataset(), Dataset()
-    axes.ImageOrientationPatient = dataset.ImageOrientationPatient
-    sizes.PixelSpacing, sizes.SliceThickness = dataset.PixelSpacing, "1.5"
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [axes], [sizes]
-    dataset.SharedFunctionalGroupsSequence = [shared]
-    dataset.PerFrameFunctionalGroupsSequence = frames
-    dataset.NumberOfFrames = len(frames)
-    pixels = b"".join(item.PixelData for item in slices)
-    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        delattr(dataset, name)
-    dataset.PixelData = pixels
-    dataset.save_as(path)
-    return path
-
-
-def test_an_enhanced_file_is_read_as_its_slices(tmp_path, files):
-    volume = volume_of()
-    back = read_series([enhanced(files, tmp_path / "enhanced.dcm")])
-    np.testing.assert_array_equal(back.array, 2.0 * volume.array - 7)
-    assert back.grid == volume.grid
-    uneven = enhanced(files, tmp_path / "uneven.dcm", [(k + 1, 0) for k in range(7)])
-    with pytest.raises(ImageError, match="scales its frames in 7 ways"):
-        read_series([uneven])

@@ -11,8 +11,9 @@ from clickseg.engine import Engine
 from clickseg.geometry import Grid
 from clickseg.initial import Initial
 from clickseg.models import Models
+from clickseg.placement import Placing, tell_frames
 from clickseg.registration import MODES, register
-from clickseg.study import read_study
+from clickseg.study import PLACING_FOLDER, read_study
 from clickseg.volume import ImageError, Volume, read_volume, write_volume
 
 SAMPLE = Path(__file__).parents[2] / "sample-data"
@@ -96,7 +97,7 @@ def test_a_thin_t1ce_within_a_whole_t2_is_found_too(pair):
 @pytest.mark.parametrize("name", WITH_T2)
 def test_headers_that_agree_are_left_bit_for_bit(name):
     files = SAMPLE / name, SAMPLE / "t2" / name
-    by_header, auto = read_study(*files), read_study(*files, "auto")
+    by_header, auto = read_study(*files), read_study(*files, Placing("auto"))
     assert by_header.registration is None
     assert not auto.registration.accepted
     np.testing.assert_array_equal(auto.image, by_header.image)
@@ -143,7 +144,7 @@ def away(tmp_path, pair):
 
 def test_auto_brings_a_t2_back_and_header_does_not(away):
     in_place = read_study(SAMPLE / NAME, SAMPLE / "t2" / NAME).image[1]
-    by_header, auto = read_study(*away), read_study(*away, "auto")
+    by_header, auto = read_study(*away), read_study(*away, Placing("auto"))
     assert auto.registration.accepted
     np.testing.assert_array_equal(auto.image[0], by_header.image[0])
 
@@ -155,12 +156,12 @@ def test_auto_brings_a_t2_back_and_header_does_not(away):
 
 
 def test_a_t2_of_another_frame_is_left_out_where_registration_is_off(away):
-    off = read_study(*away, "off", frames_differ=True)
+    off = read_study(*away, Placing("off", frames_differ=True))
     assert off.t2_path is None
     assert not off.image[1].any()
-    same_frame = read_study(*away, "off")
+    same_frame = read_study(*away, Placing("off"))
     np.testing.assert_array_equal(same_frame.image, read_study(*away).image)
-    trusted = read_study(*away, "header", frames_differ=True)
+    trusted = read_study(*away, Placing("header", frames_differ=True))
     np.testing.assert_array_equal(trusted.image, read_study(*away).image)
 
 
@@ -170,7 +171,7 @@ def test_a_t2_far_away_by_its_header_is_refused_or_found(tmp_path, pair):
     files = write_volume(tmp_path / "a.nii.gz", t1ce), write_volume(tmp_path / "b.nii.gz", far)
     with pytest.raises(ImageError, match="overlaps the T1ce by 0%"):
         read_study(*files)
-    assert read_study(*files, "auto", frames_differ=True).registration.accepted
+    assert read_study(*files, Placing("auto", frames_differ=True)).registration.accepted
 
 
 def engine_of(mode):
@@ -179,7 +180,7 @@ def engine_of(mode):
         nothing = (slice(0, 0), slice(0, 0), slice(0, 0))
         return Initial(np.zeros(shape, np.uint8), np.zeros((0, 0, 0), np.float32), nothing, None)
 
-    def correction(_study, start, _clicks, _memo=None):
+    def correction(_study, start, _clicks, _memo=None, _spent=None):
         return Correction(start.copy(), None, 3.0)
 
     return Engine(Models(initial, correction, {}), registration=mode)
@@ -202,8 +203,9 @@ def test_the_engine_keeps_a_registered_study_and_tells_its_quality(away, mode):
 def test_the_engine_leaves_a_t2_of_another_frame_out_where_registration_is_off(away, tmp_path):
     engine = engine_of("off")
     assert engine.study(*away).t2_path == away[1]
-    assert engine.study(*away, frames_differ=True).t2_path is None
+    tell_frames(tmp_path / PLACING_FOLDER, "a", True)
+    assert engine.study(*away).t2_path is None
     copy = tmp_path / "copy.nii.gz"
     copy.write_bytes(away[1].read_bytes())
-    again = engine.study(away[0], copy, frames_differ=True)
+    again = engine.study(away[0], copy)
     assert engine.initial(again).result["t2"] is None

@@ -1,6 +1,7 @@
 """The whole loop in miniature."""
 
 import json
+import shutil
 
 import pytest
 from tiny import short, write_case
@@ -11,8 +12,9 @@ from clickseg.cli import app
 from clickseg.config import ConfigError
 from clickseg.learning import measure, simulate
 from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
+from clickseg.placement import Placing, tell_frames, tell_mode
 from clickseg.record import read_record
-from clickseg.study import labeled_cases, read_study
+from clickseg.study import PLACING_FOLDER, labeled_cases, placing_of, read_study
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,15 @@ def test_the_loop_labels_learns_and_goes_on(studies, base, tmp_path, monkeypatch
 def test_a_strategy_that_asks_the_models(studies, base, tmp_path):
     steps = loop(studies, base, tmp_path, "random").run(1, 3)
     assert [step.labelled for step in steps] == [0, 3]
+
+
+def test_updates_place_the_t2_as_the_reader_saw_it(studies, base, tmp_path):
+    shutil.copytree(studies, tmp_path / "studies")
+    tell_mode(tmp_path / "studies" / PLACING_FOLDER, "off")
+    tell_frames(tmp_path / "studies" / PLACING_FOLDER, "VS-2", True)
+    loop(tmp_path / "studies", base, tmp_path / "loop").run(0, 1)
+    copies = [placing_of(tmp_path / "loop" / "studies" / f"VS-{n}.nii.gz") for n in (1, 2)]
+    assert copies == [Placing("off", False), Placing("off", True)]
 
 
 def test_what_models_said_is_computed_once_for_all_runs(studies, base, tmp_path, monkeypatch):

@@ -28,7 +28,9 @@ from clickseg.learning.settings import load_update
 from clickseg.learning.store import ModelStore, published_in
 from clickseg.modelfile import ModelError
 from clickseg.models import WEIGHTS
-from clickseg.study import Study
+from clickseg.placement import tell_mode
+from clickseg.registration import Mode
+from clickseg.study import PLACING_FOLDER, Study
 from clickseg.volume import Volume, write_volume
 from clickseg_app.accept import accept, id_to_accept
 from clickseg_app.background import BackgroundScores
@@ -85,6 +87,9 @@ class ClickSegApp(MONAILabelApp):
             Path(self._uploads.name),
             Path(self._named_sessions.store_path),
         )
+        self._registration: Mode = self.settings.registration or (
+            "auto" if self._is_pacs else "header"
+        )
         self._scores = BackgroundScores(self.folders.studies, self._model_folders)
         # One number of threads for every thread of the server: sums depend on it, bit for bit.
         torch.set_num_threads(torch.get_num_threads())
@@ -114,8 +119,7 @@ class ClickSegApp(MONAILabelApp):
             state = self.store.state()
             if self._engine is None:
                 models = self.store.load(self.settings.device)
-                mode = self.settings.registration or ("auto" if self._is_pacs else "header")
-                self._engine = Engine(models, self.settings.cache_mb << 20, mode)
+                self._engine = Engine(models, self.settings.cache_mb << 20, self._registration)
             elif state != self._loaded_state:
                 self._take_new_models(self._engine)
             self._loaded_state = state
@@ -134,13 +138,23 @@ class ClickSegApp(MONAILabelApp):
         logger.info("models that count now: %s", engine.models.hashes)
 
     def init_datastore(self) -> Datastore:
-        """Open the studies folder, or the PACS at a URL."""
+        """Open the studies folder, or the PACS at a URL; tell it where T2 lie.
+
+        Scores and trainings are processes of their own, to which the folder tells it.
+        """
         auto_reload, names = server.MONAI_LABEL_DATASTORE_AUTO_RELOAD, {LABEL: 1}
+        read_only = server.MONAI_LABEL_DATASTORE_READ_ONLY and not self._is_pacs
+        store: StudiesDatastore
         if self._is_pacs:
             pacs = open_pacs(self.studies)
-            return PacsDatastore(pacs, cache_of(self.studies), auto_reload, names)
-        read_only = server.MONAI_LABEL_DATASTORE_READ_ONLY
-        return StudiesDatastore(self.studies, auto_reload, read_only, names)
+            store = PacsDatastore(pacs, self.folders.studies, auto_reload, names)
+        else:
+            store = StudiesDatastore(self.studies, auto_reload, read_only, names)
+        if not read_only:
+            tell_mode(self.folders.studies / PLACING_FOLDER, self._registration)
+        elif self._registration != "header":
+            logger.warning("the studies are read-only: trainings go by the headers of T2")
+        return store
 
     def init_infers(self) -> dict[str, InferTask]:
         """List the models; 3D Slicer runs the first one by itself on a new sample."""

@@ -90,7 +90,7 @@ class SegmentationTask(InferTask):
             started_s = time.perf_counter()
             source: Source = request["source"]
             extension = extension_of(request)
-            study = self.engine().study(source.t1ce, source.t2, source.frames_differ)
+            study = self.engine().study(source.t1ce, source.t2)
             pre_s = time.perf_counter() - started_s
             answer = self.segment(study, source, request)
             write_start_s = time.perf_counter()

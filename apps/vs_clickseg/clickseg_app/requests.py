@@ -50,16 +50,12 @@ class Folders:
 
 @dataclass(frozen=True)
 class Source:
-    """The files of the image that a request is about; ``image_id`` if it is in the datastore.
-
-    ``frames_differ``: the PACS says that its T2 is of another frame of reference.
-    """
+    """The files of the image that a request is about; ``image_id`` if it is in the datastore."""
 
     t1ce: Path
     t2: Path | None = None
     accepted: Path | None = None
     image_id: str | None = None
-    frames_differ: bool = False
 
 
 def find_source(request: Request, store: Datastore, folders: Folders) -> Source:
@@ -74,8 +70,7 @@ def find_source(request: Request, store: Datastore, folders: Folders) -> Source:
     if is_plain(image):
         uri = store.get_image_uri(check_id(image))
         if uri:
-            frames_differ = bool(store.get_image_info(image).get("frames_differ"))
-            return _by_id(image, Path(uri), folders.studies, frames_differ)
+            return _by_id(image, Path(uri), folders.studies)
         raise HTTPException(NOT_FOUND, f"there is no image {image!r:.80} in the studies folder")
     path = check_path(image)
     own = [folders.uploads, folders.sessions, folders.studies]
@@ -162,7 +157,7 @@ def first(value: Any) -> Any:
     return value
 
 
-def _by_id(image_id: str, t1ce: Path, studies: Path, frames_differ: bool) -> Source:
+def _by_id(image_id: str, t1ce: Path, studies: Path) -> Source:
     t2 = find_image(studies / T2_FOLDER, image_id)
     accepted = newest_label(studies / LABEL_FOLDER, image_id)
-    return Source(t1ce, t2, accepted, image_id, frames_differ)
+    return Source(t1ce, t2, accepted, image_id)

@@ -26,10 +26,13 @@ from starlette.routing import Match
 
 from clickseg.dicom.web import CONNECT_S, READ_S
 from clickseg_app.connection import login
-from clickseg_app.errors import NO_ANSWER, WRONG
+from clickseg_app.errors import NO_ANSWER, NOT_ALLOWED, WRONG
 from clickseg_app.pacs import PacsDatastore
 
 logger = logging.getLogger(__name__)
+
+ASKED_FOR = ("studies", "series", "instances", "")
+"""Where what OHIF asks for begins, below the roots; the last is that of a query."""
 
 PASSED_ON = ("accept", "content-type", "range")
 PASSED_BACK = ("content-type", "content-range", "location", "warning")
@@ -56,7 +59,8 @@ async def pass_on(request: Request, path: str) -> Response:
     """Ask the PACS what OHIF asks, all of it.
 
     Raises:
-        HTTPException: if there is no PACS, or it does not answer.
+        HTTPException: if there is no PACS, it does not answer, or something else is asked for: the
+            login that is sent along may open more of the PACS than its images.
     """
     if not server.MONAI_LABEL_STUDIES.startswith(("http://", "https://")):
         raise HTTPException(WRONG, "studies are in a folder here: there is no PACS to ask")
@@ -67,6 +71,10 @@ async def pass_on(request: Request, path: str) -> Response:
     }
     kind, _, rest = path.partition("/")
     kind, rest = (kind, rest) if kind in prefixes else ("", path)
+    beginning, *others = rest.split("/")
+    if beginning not in ASKED_FOR or {".", ".."}.intersection(others):
+        text = f"studies, series or instances of the PACS were wanted, got {rest!r:.80}"
+        raise HTTPException(NOT_ALLOWED, text)
     # Some OHIF ask for metadata where searches go.
     prefix = prefixes.get("wado" if rest.endswith("metadata") and kind == "qido" else kind)
     parts = [server.MONAI_LABEL_STUDIES.rstrip("/"), *([prefix] if prefix else []), quote(rest)]

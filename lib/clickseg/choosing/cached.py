@@ -21,7 +21,7 @@ from clickseg.atomic import write_text
 from clickseg.cache import SETTLED_NS, Fingerprints
 from clickseg.choosing.scores import StudyScores
 from clickseg.modelfile import read_manifest
-from clickseg.study import Case
+from clickseg.study import Case, placing_of
 from clickseg.volume import stem_of
 
 RULES = 1
@@ -48,15 +48,16 @@ _ENTRIES = TypeAdapter(Entry)
 
 
 def content_of(case: Case, fingerprint: Fingerprints) -> str:
-    """Name the state of a study's files by their content and format.
+    """Name the state of a study: its files by their content and format, and how its T2 is placed.
 
     Raises:
         ImageError: if one is missing, or keeps changing.
     """
-    return "+".join(
+    files = "+".join(
         "" if path is None else fingerprint(path) + path.name.removeprefix(stem_of(path))
         for path in (case.t1ce, case.t2)
     )
+    return files if case.t2 is None else files + placing_of(case.t1ce).key
 
 
 def hashes_of(initial: Path, correction: Path) -> dict[str, str]:

@@ -22,9 +22,10 @@ Out = Annotated[Path, typer.Option("--out", help="Where the mask goes: .nii.gz, 
 ModelFolder = Annotated[Path, typer.Option("--models", help="Folder of both models.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 Registration = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="auto looks for the place of the T2 that fits best; header and off trust its file."
+        " Without it, as the server of the folder was told, else header."
     ),
 ]
 Points = Annotated[list[str] | None, typer.Option(help="Voxel i,j,k of the T1ce; repeat it.")]
@@ -34,7 +35,7 @@ def segment(
     image: Image,
     out: Out,
     t2: T2 = None,
-    registration: Registration = "header",
+    registration: Registration = None,
     models: ModelFolder = WEIGHTS,
     device: Device = "cpu",
 ) -> None:
@@ -57,7 +58,7 @@ def correct(
         ),
     ] = "auto",
     t2: T2 = None,
-    registration: Registration = "header",
+    registration: Registration = None,
     models: ModelFolder = WEIGHTS,
     device: Device = "cpu",
 ) -> None:
@@ -84,12 +85,14 @@ def start_file(start: str, case: Case) -> Path | None:
     return None if start == "initial" else Path(start)
 
 
-def parse_mode(text: str) -> Mode:
-    """Read ``--registration``.
+def parse_mode(text: str | None) -> Mode | None:
+    """Read ``--registration``; None is not given.
 
     Raises:
         ImageError: if there is no such mode.
     """
+    if text is None:
+        return None
     for mode in MODES:
         if text == mode:
             return mode

@@ -1,19 +1,22 @@
 """Which studies of a PACS can be worked on: in each the T1ce, the T2 and the newest outline.
 
 What a series says is asked for once, and a study again only when the PACS counts other series or
-instances in it: where nothing is new, looking costs one request.
+instances in it: where nothing is new, looking costs one request. Where a PACS does not count, its
+instances are counted here, for each study once a minute.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from pydicom.dataset import Dataset
-
+from clickseg.dicom.planes import IN_ONE_FILE, MALFORMED
 from clickseg.dicom.rules import SeriesRules, load_rules
 from clickseg.dicom.series import SeriesFacts, facts_of, find_pair
+from clickseg.dicom.tumor import made_last, made_when
 from clickseg.dicom.web import Pacs, PacsError, RemoteSeries, RemoteStudy, UnreachableError
 from clickseg.volume import ImageError
 
@@ -21,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 FEW = 40
 """A series of at most so many instances is looked at whole: a localizer has several planes."""
+
+COUNT_AGAIN_S = 60.0
+"""So old may be what is known of a study whose series or instances the PACS does not count."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,11 @@ class RemoteSeg:
     series_uid: str
     when: str
     of: tuple[str, ...]
+
+    @property
+    def version(self) -> tuple[str, str]:
+        """What tells a segmentation from a later one of the same series."""
+        return self.series_uid, self.when
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,8 @@ class RemoteImage:
     @property
     def stored(self) -> list[list[str | int | None]]:
         """What tells whether a copy is that of the series as they are now."""
-        return [[one.uid, one.instances] for one in (self.t1ce, self.t2) if one is not None]
+        both = (one for one in (self.t1ce, self.t2) if one is not None)
+        return [[one.uid, one.instances, one.digest] for one in both]
 
 
 @dataclass
@@ -59,6 +71,13 @@ class _Study:
     image: RemoteImage | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     is_understood: bool = True
+    read_s: float = field(default_factory=time.monotonic)
+
+    def is_of(self, study: RemoteStudy) -> bool:
+        """Tell whether a study, as the PACS tells of it now, is the one that was looked at."""
+        if None in study.counts and time.monotonic() > self.read_s + COUNT_AGAIN_S:
+            return False
+        return self.study == study and self.is_understood
 
 
 class Listing:
@@ -74,8 +93,8 @@ class Listing:
         self._pacs = pacs
         self._rules = rules or load_rules()
         self._studies: dict[str, _Study] = {}
-        self._facts: dict[tuple[str, int | None], SeriesFacts] = {}
-        self._segs: dict[tuple[str, int | None], RemoteSeg] = {}
+        self._facts: dict[RemoteSeries, SeriesFacts] = {}
+        self._segs: dict[RemoteSeries, RemoteSeg] = {}
 
     def look(self) -> bool:
         """Look what there is; return whether something is new.
@@ -86,11 +105,8 @@ class Listing:
         before, known = self.images, {}
         for study in self._pacs.studies(ModalitiesInStudy="MR"):
             last = self._studies.get(study.uid)
-            is_known = last is not None and last.study == study and last.is_understood
-            if last is not None and is_known and None not in study.counts:
-                known[study.uid] = last
-            else:
-                known[study.uid] = self._read(study)
+            is_known = last is not None and last.is_of(study)
+            known[study.uid] = last if last is not None and is_known else self._read(study)
         self._studies = known
         self.images = {
             one.image.t1ce.uid: one.image for one in known.values() if one.image is not None
@@ -109,17 +125,20 @@ class Listing:
         found = _Study(study)
         series: list[RemoteSeries] = []
         try:
-            series = self._pacs.series(study.uid)
+            series = [self._counted(one) for one in self._pacs.series(study.uid)]
             of_mr = {one.uid: one for one in series if one.modality == "MR"}
             facts = [self._facts_of(one) for one in of_mr.values()]
             pair = find_pair(facts, self._rules)
+            if pair.t1ce.is_parted:
+                text = f"the T1ce is {pair.t1ce}, in several files of many slices"
+                raise ImageError(f"{text}: labels could not be stored; {IN_ONE_FILE}")
             segs = [self._seg_of(one) for one in series if one.modality == "SEG"]
         except UnreachableError:
             raise
-        except (ImageError, PacsError) as error:
+        except (PacsError, *MALFORMED) as error:  # ImageError is a ValueError
             logger.warning("a study is left out: %s", error)
             found.reasons = {one.uid: str(error) for one in series}
-            found.is_understood = isinstance(error, ImageError)  # a PACS may answer next time
+            found.is_understood = not isinstance(error, PacsError)  # it may answer next time
             return found
         t2 = pair.t2
         found.image = RemoteImage(
@@ -132,37 +151,37 @@ class Listing:
         found.reasons = _told(of_mr, pair.t1ce, t2)
         return found
 
+    def _counted(self, series: RemoteSeries) -> RemoteSeries:
+        """Count the instances of a series, where the PACS does not and it matters."""
+        if series.instances is not None or series.modality not in ("MR", "SEG"):
+            return series
+        uids = sorted(self._pacs.instances(series.study_uid, series.uid))
+        digest = hashlib.sha256(" ".join(uids).encode()).hexdigest()[:16]
+        return replace(series, instances=len(uids), digest=digest)
+
     def _facts_of(self, series: RemoteSeries) -> SeriesFacts:
-        key = series.uid, series.instances
-        if key not in self._facts:
-            if series.instances is None or series.instances <= FEW:
-                headers = self._pacs.headers(series.study_uid, series.uid)
+        if series not in self._facts:
+            count = series.instances or 0
+            if count <= FEW:
+                facts = facts_of(self._pacs.headers(series.study_uid, series.uid))
             else:
-                headers = [self._pacs.header(series.study_uid, series.uid)]
-            self._facts[key] = facts_of(headers, series.instances if len(headers) == 1 else None)
-        return self._facts[key]
+                header = self._pacs.header(series.study_uid, series.uid)
+                facts = facts_of([header], count * int(header.get("NumberOfFrames") or 1))
+            self._facts[series] = facts
+        return self._facts[series]
 
     def _seg_of(self, series: RemoteSeries) -> RemoteSeg:
-        key = series.uid, series.instances
-        if key not in self._segs:
-            header = self._pacs.header(series.study_uid, series.uid)
+        if series not in self._segs:
+            header = made_last(self._pacs.headers(series.study_uid, series.uid))[0]
             referred = header.get("ReferencedSeriesSequence") or []
             of = tuple(str(item.get("SeriesInstanceUID")) for item in referred)
-            self._segs[key] = RemoteSeg(series.uid, _when(header), of)
-        return self._segs[key]
+            self._segs[series] = RemoteSeg(series.uid, made_when(header), of)
+        return self._segs[series]
 
 
 def _newest_first(segs: Sequence[RemoteSeg], t1ce_uid: str) -> tuple[RemoteSeg, ...]:
     of_t1ce = [seg for seg in segs if t1ce_uid in seg.of]
     return tuple(sorted(of_t1ce, key=lambda seg: (seg.when, seg.series_uid), reverse=True))
-
-
-def _when(header: Dataset) -> str:
-    """Return when a segmentation was made, by its content, else by its series."""
-    for of in ("Content", "Series", "InstanceCreation", "Study"):
-        if header.get(f"{of}Date"):
-            return f"{header[f'{of}Date'].value}{header.get(f'{of}Time') or ''}"
-    return ""
 
 
 def _told(

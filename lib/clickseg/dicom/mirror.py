@@ -10,11 +10,13 @@ import pydicom
 
 from clickseg.dicom.listing import RemoteImage, RemoteSeg
 from clickseg.dicom.read import read_series
-from clickseg.dicom.seg import read_seg, says_tumor
+from clickseg.dicom.seg import read_seg
+from clickseg.dicom.tumor import made_last, says_tumor
 from clickseg.dicom.web import Pacs, RemoteSeries
 from clickseg.geometry import Grid
-from clickseg.study import T2_FOLDER
-from clickseg.volume import ImageError, Volume, write_volume
+from clickseg.placement import tell_frames
+from clickseg.study import PLACING_FOLDER, T2_FOLDER
+from clickseg.volume import ImageError, Volume, stem_of, write_volume
 
 logger = logging.getLogger(__name__)
 
@@ -22,22 +24,27 @@ logger = logging.getLogger(__name__)
 def mirror(pacs: Pacs, image: RemoteImage, file: Path) -> None:
     """Write the T1ce of a study to a file, and its T2 to where that belongs beside it.
 
-    A T2 that is no image, with slices missing, say, is left out with a warning.
+    Both are as the PACS has them; whoever reads the study is told whether their frames differ.
+    All is fetched before any file is touched: others may be reading them. A T2 that is no image,
+    with slices missing, say, is left out with a warning.
 
     Raises:
-        PacsError: if the PACS does not hand it over; there is no file then that was not before.
+        PacsError: if the PACS does not hand it over.
         ImageError: if the T1ce is no image.
     """
-    t1ce = _volume(pacs, image.t1ce, file.parent)
-    t2_file = file.parent / T2_FOLDER / file.name
-    t2_file.unlink(missing_ok=True)
+    t1ce, t2 = _volume(pacs, image.t1ce, file.parent), None
     if image.t2 is not None:
         try:
-            # Before the T1ce: where that is, all is there.
-            write_volume(t2_file, _volume(pacs, image.t2, file.parent))
+            t2 = _volume(pacs, image.t2, file.parent)
         except ImageError as error:
             logger.warning("the T2 of %s is left out: %s", image.t1ce.uid, error)
-    write_volume(file, t1ce)
+    t2_file = file.parent / T2_FOLDER / file.name
+    tell_frames(file.parent / PLACING_FOLDER, stem_of(file), not image.is_one_frame)
+    if t2 is None:
+        t2_file.unlink(missing_ok=True)
+    else:
+        write_volume(t2_file, t2)
+    write_volume(file, t1ce)  # the last: where it is, all is there
 
 
 def fetch_outline(pacs: Pacs, image: RemoteImage, seg: RemoteSeg, grid: Grid) -> Volume:
@@ -45,11 +52,15 @@ def fetch_outline(pacs: Pacs, image: RemoteImage, seg: RemoteSeg, grid: Grid) ->
 
     Raises:
         PacsError: if the PACS does not hand it over.
-        ImageError: if it does not say that it is a tumor, or lies elsewhere than the T1ce.
+        ImageError: if it does not say that it is a tumor, or lies elsewhere than the T1ce, or
+            its series holds several that were made at one time.
     """
-    dataset = pacs.fetch(image.study.uid, seg.series_uid)[0]
+    dataset, *others = made_last(pacs.fetch(image.study.uid, seg.series_uid))
     if not says_tumor(dataset):
         raise ImageError("a segment that is called or coded a tumor was wanted")
+    if others:
+        count = len(others) + 1
+        raise ImageError(f"one newest segmentation was wanted, {count} were made at one time")
     return read_seg(dataset, grid)
 
 

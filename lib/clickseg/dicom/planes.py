@@ -21,6 +21,12 @@ GAP_TOLERANCE = 0.05
 SAME_MM = 1e-3
 """Pixel sizes that differ by less are the same."""
 
+MALFORMED = (ValueError, TypeError, AttributeError, KeyError, IndexError)
+"""What a file raises that lacks what DICOM asks for, or says it otherwise."""
+
+IN_ONE_FILE = "one slice a file was wanted, or all in one"
+"""What is wanted of a series of which a SEG is to be made."""
+
 
 @dataclass(frozen=True, eq=False)
 class Plane:
@@ -42,6 +48,11 @@ class Plane:
         """The direction ``(3,)`` in which DICOM orders slices."""
         # In RAS, which is LPS turned by 180 degrees, the cross product is the same direction.
         return np.cross(self.axes_ras[:, 0], self.axes_ras[:, 1])
+
+
+def is_enhanced(dataset: Dataset) -> bool:
+    """Tell whether a file describes its frames one by one, as enhanced images do."""
+    return bool(dataset.get("PerFrameFunctionalGroupsSequence"))
 
 
 def planes_of(dataset: Dataset) -> Iterator[Plane]:

@@ -1,12 +1,7 @@
-"""Masks as DICOM Segmentation (SEG): written on the slices of a series, read by position.
-
-SNOMED CT codes: the segment is a morphologically abnormal structure (49755003) of type neoplasm
-(108369006), modified to vestibular schwannoma (126949007).
-"""
+"""Masks as DICOM Segmentation (SEG): written on the slices of a series, read by position."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,24 +16,18 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import format_number_as_ds
 from skimage.color import rgb2lab
 
-from clickseg.dicom.planes import planes_of, stack
+from clickseg.dicom.planes import IN_ONE_FILE, MALFORMED, is_enhanced, planes_of, stack
+from clickseg.dicom.tumor import CATEGORY, NEOPLASM, SCHWANNOMA, tumor_of
 from clickseg.geometry import Grid, ijk_to_ras, ras_to_ijk
 from clickseg.study import check_same_grid
 from clickseg.volume import ImageError, Volume
 
-CATEGORY = Code("49755003", "SCT", "Morphologically Abnormal Structure")
-NEOPLASM = Code("108369006", "SCT", "Neoplasm")
 LEARNED = Code("123110", "DCM", "Artificial Intelligence")
-SCHWANNOMA = Code("126949007", "SCT", "Vestibular schwannoma")
-
 NAME = "Vestibular schwannoma"
 """What the segment is called where nothing else is wanted."""
 
 COLOR = (230, 60, 60)
 """Red, green and blue in which viewers are asked to show it."""
-
-_NAMES = re.compile(r"schwann|neuroma|neurinoma|tumou?r|neoplasm|\bVS\b", re.IGNORECASE)
-"""What other programs call the segment."""
 
 _COPIED = (
     "PatientName",
@@ -82,7 +71,7 @@ def write_seg(
 
     Args:
         label: the mask, on the grid of the series; what is not zero is tumor.
-        source: the headers of the series, one slice each, in any order.
+        source: the headers of the series in any order, one slice each, or one of all slices.
         maker: what made the mask.
         name: what viewers call the segment.
         series_description: what viewers call the series.
@@ -92,17 +81,19 @@ def write_seg(
 
     Raises:
         ImageError: if the mask lies on another grid, or ``source`` is no series of slices with a
-            frame of reference.
+            frame of reference, or one of several files of many slices: highdicom refers to the
+            frames of one file only.
     """
-    if any("PerFrameFunctionalGroupsSequence" in header for header in source):
-        raise ImageError("a SEG was wanted of a series of one slice a file, this has several")
     if not source:
         raise ImageError("a series has at least one file, got none")
+    if len(source) > 1 and any(is_enhanced(header) for header in source):
+        raise ImageError(f"a SEG was wanted of {len(source)} files of many slices; {IN_ONE_FILE}")
     order, grid = stack([plane for header in source for plane in planes_of(header)])
     check_same_grid(label, grid, "the mask")
-    pixels = np.ascontiguousarray((label.array != 0).transpose()).astype(np.uint8)
+    pixels = np.empty(grid.shape[::-1], np.uint8)
+    pixels[order] = (label.array != 0).transpose()
     dataset: Dataset = hd.seg.Segmentation(
-        source_images=[_completed(source[index], grid) for index in order],
+        source_images=[_completed(header, grid) for header in source],
         pixel_array=pixels,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(name, maker, color)],
@@ -137,7 +128,16 @@ def read_seg(dataset: Dataset, grid: Grid) -> Volume:
         ImageError: if this is no SEG, it is not clear which segment is the tumor, or pixels of it
             lie between the voxels of ``grid`` or outside of it.
     """
-    number = _tumor_of(dataset)
+    try:
+        return _read(dataset, grid)
+    except ImageError:
+        raise
+    except MALFORMED as error:
+        raise ImageError(f"the SEG is not as DICOM has one: {error}") from error
+
+
+def _read(dataset: Dataset, grid: Grid) -> Volume:
+    number = tumor_of(dataset)
     array = np.zeros(grid.shape, np.uint8)
     largest = float(dataset.get("MaximumFractionalValue") or 1)
     try:
@@ -174,17 +174,27 @@ def _completed(header: Dataset, grid: Grid) -> Dataset:
     for name in _COPIED:
         if name not in completed:
             setattr(completed, name, "")
-    if not completed.get("SliceThickness"):
+    if is_enhanced(header):
+        completed.SharedFunctionalGroupsSequence = [_shared(header)]
+    elif not completed.get("SliceThickness"):
         completed.SliceThickness = format_number_as_ds(float(grid.spacing_mm[2]))
     return completed
 
 
-def says_tumor(dataset: Dataset) -> bool:
-    """Tell whether a SEG says, by code or by name, that it shows a tumor, and not anything else."""
-    return any(
-        _codes_of(segment) & {SCHWANNOMA.value, NEOPLASM.value} or _NAMES.search(_name(segment))
-        for segment in dataset.get("SegmentSequence", [])
-    )
+def _shared(header: Dataset) -> Dataset:
+    """Return what all frames have in common; highdicom looks for it nowhere else.
+
+    Files may say of each frame what is the same for all.
+    """
+    frame, shared = header.PerFrameFunctionalGroupsSequence[0], Dataset()
+    for group in header.get("SharedFunctionalGroupsSequence", []):
+        shared.update(group)
+    for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+        if name not in shared and name not in frame:
+            raise ImageError(f"a SEG was wanted of a file that has no {name}")
+        if name not in shared:
+            shared[name] = frame[name]
+    return shared
 
 
 def _description(name: str, maker: Maker, color: tuple[int, int, int]) -> hd.seg.SegmentDescription:
@@ -211,40 +221,11 @@ def _description(name: str, maker: Maker, color: tuple[int, int, int]) -> hd.seg
     return description
 
 
-def _tumor_of(dataset: Dataset) -> int:
-    """Return the number of the segment that is the tumor: by code, by name, or the only one."""
-    kind = dataset.get("SegmentationType")
-    if dataset.get("Modality") != "SEG" or kind not in ("BINARY", "FRACTIONAL"):
-        raise ImageError(
-            f"a binary or fractional SEG was wanted, got {dataset.get('Modality')} {kind or ''}"
-        )
-    segments = list(dataset.get("SegmentSequence", []))
-    by_code = [item for item in segments if _codes_of(item) & {SCHWANNOMA.value}] or [
-        item for item in segments if _codes_of(item) & {NEOPLASM.value}
-    ]
-    for found in (by_code, [s for s in by_code or segments if _NAMES.search(_name(s))], segments):
-        if len(found) == 1:
-            return int(found[0].SegmentNumber)
-    told = ", ".join(_name(segment) for segment in segments) or "none"
-    raise ImageError(f"one segment that is the tumor was wanted, the SEG has: {told}")
-
-
-def _codes_of(segment: Dataset) -> set[str]:
-    """Return the code values of the type of a segment and of what modifies it."""
-    kinds = list(segment.get("SegmentedPropertyTypeCodeSequence", []))
-    modifiers = (kind.get("SegmentedPropertyTypeModifierCodeSequence", []) for kind in kinds)
-    every = [*kinds, *(modifier for found in modifiers for modifier in found)]
-    return {str(item.get("CodeValue")) for item in every}
-
-
-def _name(segment: Dataset) -> str:
-    return str(segment.get("SegmentLabel", "unnamed"))
-
-
 def _segments_of_frames(dataset: Dataset) -> Iterator[int]:
+    """Yield the numbers; a file of one frame may say them of all its frames."""
     shared = list(dataset.get("SharedFunctionalGroupsSequence", []))
-    for frame in dataset.get("PerFrameFunctionalGroupsSequence", []):
-        groups = [group for group in (frame, *shared) if "SegmentIdentificationSequence" in group]
+    for frame in dataset.get("PerFrameFunctionalGroupsSequence", []) or [dataset]:
+        groups = [group for group in (frame, *shared) if group.get("SegmentIdentificationSequence")]
         if not groups:
             raise ImageError("the SEG does not say which frame is of which segment")
         yield int(groups[0].SegmentIdentificationSequence[0].ReferencedSegmentNumber)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
-from clickseg.dicom.planes import Plane, planes_of
+from clickseg.dicom.planes import Plane, is_enhanced, planes_of
 from clickseg.dicom.rules import (
     Evidence,
     Patterns,
@@ -51,6 +51,8 @@ class SeriesFacts:
     orientation: str
     image_type: tuple[str, ...]
     frame_of_reference_uid: str
+    is_parted: bool = False
+    """Whether it is of several files of many slices, of which no SEG can be made."""
 
     def __str__(self) -> str:
         """Return how a series is named in messages: by its description, slices and UID."""
@@ -73,7 +75,7 @@ def facts_of(headers: Sequence[Dataset], slices: int | None = None) -> SeriesFac
         slices: how many slices it has, where ``headers`` are but some of its files.
     """
     first = headers[0]
-    planes = _planes(headers)
+    said, planes = _holders(first), _planes(headers)
     # Some of the slices alone do not say how far neighbors lie apart; one says it of itself.
     spacing_mm = _spacing_mm(planes if slices is None else planes[:1])
     kind = first.get("ImageType") or []
@@ -82,17 +84,18 @@ def facts_of(headers: Sequence[Dataset], slices: int | None = None) -> SeriesFac
         modality=str(first.get("Modality", "")),
         description=str(first.get("SeriesDescription") or first.get("ProtocolName") or ""),
         sequence_name=str(first.get("SequenceName") or first.get("PulseSequenceName") or ""),
-        contrast_agent=str(first.get("ContrastBolusAgent") or ""),
-        echo_time_ms=_number(first, "EchoTime"),
-        repetition_time_ms=_number(first, "RepetitionTime"),
+        contrast_agent=_agent(first),
+        echo_time_ms=_number(said, "EchoTime", "EffectiveEchoTime"),
+        repetition_time_ms=_number(said, "RepetitionTime"),
         rows=int(first.get("Rows") or 0),
         columns=int(first.get("Columns") or 0),
         slices=slices or sum(int(header.get("NumberOfFrames") or 1) for header in headers),
         spacing_mm=spacing_mm,
-        slice_thickness_mm=_number(first, "SliceThickness"),
+        slice_thickness_mm=_number(said, "SliceThickness"),
         orientation=_orientation(planes),
         image_type=(str(kind),) if isinstance(kind, str) else tuple(str(part) for part in kind),
         frame_of_reference_uid=str(first.get("FrameOfReferenceUID", "")),
+        is_parted=is_enhanced(first) and (len(headers) > 1 or slices is not None),
     )
 
 
@@ -197,11 +200,34 @@ def _finest(found: Sequence[SeriesFacts]) -> list[SeriesFacts]:
     return [facts for facts, _ in known]
 
 
-def _number(header: Dataset, name: str) -> float | None:
-    try:
-        return float(header[name].value)
-    except (KeyError, TypeError, ValueError):
-        return None
+def _holders(header: Dataset) -> list[Dataset]:
+    """Return what may hold an attribute: a file, and what an enhanced one says of its frames.
+
+    The first frame speaks for all.
+    """
+    shared = header.get("SharedFunctionalGroupsSequence") or []
+    frames = header.get("PerFrameFunctionalGroupsSequence") or []
+    elements = (element for group in (*shared[:1], *frames[:1]) for element in group)
+    return [
+        header,
+        *(element.value[0] for element in elements if element.VR == "SQ" and element.value),
+    ]
+
+
+def _number(holders: Sequence[Dataset], *names: str) -> float | None:
+    for holder in holders:
+        for name in names:
+            try:
+                return float(holder[name].value)
+            except (KeyError, TypeError, ValueError):
+                continue
+    return None
+
+
+def _agent(header: Dataset) -> str:
+    """Return the contrast agent; enhanced files have a code for it."""
+    codes = header.get("ContrastBolusAgentSequence") or [Dataset()]
+    return str(header.get("ContrastBolusAgent") or codes[0].get("CodeMeaning") or "")
 
 
 def _planes(headers: Sequence[Dataset]) -> list[Plane]:

@@ -50,13 +50,17 @@ class RemoteStudy:
 
 @dataclass(frozen=True)
 class RemoteSeries:
-    """A series in a PACS; ``instances`` is None where the PACS does not count them."""
+    """A series in a PACS; ``instances`` is None where the PACS does not count them.
+
+    ``digest`` is of the instances' UIDs where they were listed to count them, else empty.
+    """
 
     study_uid: str
     uid: str
     modality: str
     description: str
     instances: int | None
+    digest: str = ""
 
 
 def is_uid(text: str) -> bool:
@@ -131,6 +135,18 @@ class Pacs:
             for one in self._all(search, matching, _OF_SERIES, "SeriesInstanceUID")
         ]
 
+    def instances(self, study_uid: str, series_uid: str) -> list[str]:
+        """List the instances of a series by UID.
+
+        Raises:
+            PacsError: if the PACS does not answer.
+        """
+
+        def search(**options: Any) -> list[dict[str, Any]]:
+            return self._client.search_for_instances(study_uid, series_uid, **options)
+
+        return [_text(one, "SOPInstanceUID") for one in self._all(search, {}, [], "SOPInstanceUID")]
+
     def header(self, study_uid: str, series_uid: str) -> Dataset:
         """Return what one instance of a series says, whichever, without its pixels.
 
@@ -149,11 +165,14 @@ class Pacs:
         """Return what the instances of a series say, without their pixels.
 
         Raises:
-            PacsError: if the PACS does not answer so.
+            PacsError: if the PACS does not answer so, or the series is empty.
         """
         with self._asked(f"the headers of series {series_uid}"):
             values = self._client.retrieve_series_metadata(study_uid, series_uid)
-            return [_dataset(one) for one in values]
+            found = [_dataset(one) for one in values]
+        if not found:
+            raise PacsError(f"series {series_uid} was wanted from {self.url}; it has no instances")
+        return found
 
     def fetch(self, study_uid: str, series_uid: str) -> list[Dataset]:
         """Return the instances of a series, pixels and all.

@@ -24,7 +24,7 @@ from clickseg.initial import Initial
 from clickseg.models import load_initial
 from clickseg.precision import one_thread
 from clickseg.reader import Robot
-from clickseg.study import Case, Study, read_case_label, read_study
+from clickseg.study import Case, Study, placing_of, read_case_label, read_study
 from clickseg.volume import ImageError, Volume, write_volume
 
 Sequences = Literal["both", "t1ce", "t2"]
@@ -119,9 +119,14 @@ def do(job: Job) -> dict[str, Any]:
 
 
 def fingerprints(case: Case) -> list[str | None]:
-    """Name the files of a case by their content: T1ce, T2 and label, None where there is none."""
+    """Name the files of a case by their content: T1ce, T2 and label, None where there is none.
+
+    Where the header of the T2 is not trusted, how it is placed is a fourth name.
+    """
     files = (case.t1ce, case.t2, case.label)
-    return [None if path is None else _FINGERPRINT(path) for path in files]
+    contents = [None if path is None else _FINGERPRINT(path) for path in files]
+    placing = placing_of(case.t1ce)
+    return [*contents, placing.key] if placing.key else contents
 
 
 def _kept(path: Path) -> dict[str, Any] | None:

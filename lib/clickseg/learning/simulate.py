@@ -39,7 +39,14 @@ from clickseg.learning.update import UpdateError, update_model
 from clickseg.metrics import dice
 from clickseg.modelfile import read_manifest
 from clickseg.models import Models
-from clickseg.study import T2_FOLDER, Case, find_case, read_case_label, read_study
+from clickseg.study import (
+    PLACING_FOLDER,
+    T2_FOLDER,
+    Case,
+    find_case,
+    read_case_label,
+    read_study,
+)
 from clickseg.volume import Volume, write_volume
 
 logger = logging.getLogger(__name__)
@@ -157,6 +164,11 @@ class Loop:
             for path, folder in ((case.t1ce, self._studies), (case.t2, self._studies / T2_FOLDER)):
                 if path is not None and not (folder / path.name).exists():
                     (folder / path.name).symlink_to(path.resolve())
+        placing = self.cases[0].t1ce.parent / PLACING_FOLDER
+        if placing.is_dir() and not (self._studies / PLACING_FOLDER).exists():
+            # The updates look here: they train on what the reader saw.
+            (self._studies / PLACING_FOLDER).parent.mkdir(exist_ok=True)
+            (self._studies / PLACING_FOLDER).symlink_to(placing.resolve())
 
     def _labeled(self) -> list[str]:
         return [case.case_id for case in self.cases if self._own(case).label is not None]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from clickseg.cache import ByteCache, Fingerprints
 from clickseg.cuts import Box, shrink
-from clickseg.study import Case, read_case_label, read_study
+from clickseg.study import Case, placing_of, read_case_label, read_study
 from clickseg.volume import ImageError
 
 logger = logging.getLogger(__name__)
@@ -92,9 +92,10 @@ def prepare_cases(
 
 
 def _contents(case: Case) -> tuple[str, ...]:
-    """Name a case and what its files hold."""
+    """Name a case, what its files hold and how its T2 is placed."""
     files = (case.t1ce, case.t2, case.label)
-    return (case.case_id, *("" if path is None else _FINGERPRINTS(path) for path in files))
+    contents = ("" if path is None else _FINGERPRINTS(path) for path in files)
+    return (case.case_id, *contents, placing_of(case.t1ce).key)
 
 
 def _prepare(case: Case, fine_mm: Spacing, size: Size3, coarse_mm: Spacing, seed: int) -> Prepared:
