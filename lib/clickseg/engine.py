@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 import threading
 import time
 import weakref
@@ -197,7 +198,10 @@ class Engine:
         if replay.correction is None or replay.clicks != clicks:
             if len(replay.memo) > 4 * len(clicks) + 64:  # most of it is of clicks taken back
                 replay = _Replay(replay.start)
-            correction = self.models.correction(study, mask, clicks, replay.memo)
+            # Should it fail half-way, the mask of the last answer holds neither.
+            spent, replay.correction = replay.correction, None
+            spent = spent if spent is not None and _is_unread(spent) else None
+            correction = self.models.correction(study, mask, clicks, replay.memo, spent)
             replay = _Replay(replay.start, replay.memo, clicks, correction)
             self.cache.put(key, replay, replay.nbytes)
             return correction, replay.start
@@ -261,6 +265,14 @@ class Engine:
         if not start.flags.writeable:
             self._mask_keys[id(start)] = (weakref.ref(start), name)
         return name
+
+
+def _is_unread(correction: Correction) -> bool:
+    """Tell whether nobody but the correction holds its mask, or a view of it as labels are."""
+    mask = correction.mask
+    if sys.getrefcount(mask) > 3:  # the correction, this function, and the argument
+        return False
+    return mask.base is None or sys.getrefcount(mask.base) <= 2
 
 
 def _to_stored(voxel_ijk: Voxel | None, grid: Grid) -> list[int] | None:

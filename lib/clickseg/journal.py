@@ -32,6 +32,9 @@ UPLOAD = "upload"
 _Stamp = tuple[int, int]
 """Size in bytes of a journal and when it was written last, ns: tells whether it is the same."""
 
+AT_WORK = 16
+"""So many journals are held in memory, those that were used last."""
+
 _OF_ANSWER = ("model", "start", "models", "changed_voxels")
 logger = logging.getLogger(__name__)
 
@@ -103,7 +106,7 @@ class Journals:
 
     def __init__(self, studies: Path) -> None:
         self._folder = studies / JOURNAL_FOLDER
-        self._last: tuple[str, _Stamp, _Round] = "", (0, 0), _Round()
+        self._known: dict[str, tuple[_Stamp, _Round]] = {}
 
     def note(self, image_id: str, answer: Answered) -> None:
         """Note which clicks are new in an answer, and which are gone.
@@ -140,7 +143,7 @@ class Journals:
             stamp = _stamp_of(os.fstat(file.fileno()))
         if stamp[0] == len(last.content) + len(written):  # nobody else wrote to it meanwhile
             last.read_on(last.content + written)
-            self._last = image_id, stamp, last
+            self._keep(image_id, stamp, last)
 
     def read(self, image_id: str) -> tuple[NotedClick, ...]:
         """Return all clicks of the round in the order in which they came first.
@@ -157,13 +160,13 @@ class Journals:
             logger.warning("the clicks of a study cannot be removed: %s", error)
 
     def _round(self, image_id: str) -> _Round:
-        """Read a journal; what was read of it at the last request is not read again."""
+        """Read a journal; what was read of it before is not read again."""
         path = self._path(image_id)
-        last_id, last_stamp, last = self._last
+        last_stamp, last = self._known.get(image_id, ((0, 0), _Round()))
         stamp: _Stamp = 0, 0
         try:
             stamp = _stamp_of(path.stat())
-            if (last_id, last_stamp) == (image_id, stamp):
+            if last_stamp == stamp:
                 return last
             content = path.read_bytes()
         except FileNotFoundError:
@@ -173,11 +176,17 @@ class Journals:
             content = b""
             with suppress(OSError):
                 path.rename(path.with_name(f"{path.name}.damaged-{utc_now():%Y%m%dT%H%M%S.%fZ}"))
-        if last_id != image_id or not content.startswith(last.content):
+        if not content.startswith(last.content):
             last = _Round()
         last.read_on(content)
-        self._last = image_id, stamp, last
+        self._keep(image_id, stamp, last)
         return last
+
+    def _keep(self, image_id: str, stamp: _Stamp, last: _Round) -> None:
+        self._known.pop(image_id, None)
+        self._known[image_id] = stamp, last
+        for name in list(self._known)[:-AT_WORK]:
+            self._known.pop(name, None)
 
     def _path(self, image_id: str) -> Path:
         return self._folder / f"{image_id}.jsonl"

@@ -30,9 +30,18 @@ class CorrectionModel(Protocol):
     """What mends a mask."""
 
     def __call__(
-        self, study: Study, start: NDArray[np.uint8], clicks: Clicks, memo: Memo | None = None
+        self,
+        study: Study,
+        start: NDArray[np.uint8],
+        clicks: Clicks,
+        memo: Memo | None = None,
+        spent: Correction | None = None,
     ) -> Correction:
-        """Return the start mask, mended around the clicks."""
+        """Return the start mask, mended around the clicks.
+
+        ``memo`` and ``spent`` are of earlier calls with the same study and start mask, and save
+        time; ``spent`` is of no use to anybody afterwards.
+        """
 
 
 @dataclass(frozen=True, eq=False)

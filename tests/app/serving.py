@@ -22,6 +22,15 @@ ROOT = Path(__file__).parents[2]
 SHAPE = (37, 31, 23)
 CENTER_RAS = np.array([3.0, -4.0, 20.0])
 LABEL = "Vestibular Schwannoma"
+WAIT_S = 120
+
+
+def until(condition):
+    """Wait until something is so; fail if it never is."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def centered(columns):

@@ -9,19 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from serving import until
 
 from clickseg.choosing.cached import HeldScores, hashes_of
 from clickseg_app import background
 from clickseg_app.background import FOLDER, BackgroundScores
-
-WAIT_S = 120
-
-
-def until(condition):
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture

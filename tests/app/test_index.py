@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import requests
 from fastapi import HTTPException
 from kept import block, files_of, put
-from serving import AFFINES, LABEL, save
+from serving import AFFINES, LABEL, save, until
 from watchdog.events import FileMovedEvent
 
 from clickseg import atomic
@@ -162,6 +163,24 @@ def test_an_index_that_another_process_moves_in_is_read(folder):
     assert store.get_image_info("a")["note"] == 1
     store._handler.dispatch(FileMovedEvent(str(folder / ".part"), str(folder / INDEX)))
     assert store.get_image_info("a")["note"] == 2
+
+
+def test_images_and_labels_are_watched_and_nothing_else_wakes_the_server(folder, monkeypatch):
+    store = opened(folder, auto_reload=True)
+    seen, dispatch = [], store._handler.dispatch
+    monkeypatch.setattr(
+        store._handler, "dispatch", lambda event: (seen.append(event.src_path), dispatch(event))
+    )
+    for hidden in (".clickseg/clicks/a.jsonl", "t2/c.nii.gz"):
+        (folder / hidden).parent.mkdir(parents=True, exist_ok=True)
+        (folder / hidden).write_text("{}")
+    shutil.copy(folder / "a.nii.gz", folder / "c.nii.gz")
+    save(folder / "labels/second/c.nii.gz", block(2, 5), RAS)
+    save(folder / "labels/final/c.nii.gz", block(2, 5), RAS)
+    until(lambda: "c" in store.list_images() and store.get_labeled_images() == ["c"])
+    assert not [path for path in seen if Path(path).parent.name in ("clicks", "t2")]
+    store._observer.stop()
+    store._observer.join()
 
 
 def test_another_tag_is_saved_in_one_format_and_whole(folder, monkeypatch):

@@ -1,12 +1,16 @@
 import dataclasses
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from clickseg import engine as engine_module
 from clickseg.clicks import Click, voxels_of
-from clickseg.correction import Correction
+from clickseg.config import load_config
+from clickseg.correction import Correction, LocalCorrection
 from clickseg.engine import Engine
 from clickseg.geometry import Grid
 from clickseg.initial import Initial
@@ -20,6 +24,7 @@ AFFINES = {
     "permuted": [[0, 0, 1.5, 11], [-0.4, 0, 0, 7], [0, 0.5, 0, 3], [0, 0, 0, 1]],
 }
 RADIUS_MM = 3.0
+DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
 
 
 class EchoModels:
@@ -36,7 +41,7 @@ class EchoModels:
         nothing = (slice(0, 0), slice(0, 0), slice(0, 0))
         return Initial(mask, np.zeros((0, 0, 0), np.float32), nothing, self.uncertain_ijk)
 
-    def correction(self, study, start, clicks, memo=None):  # noqa: ARG002  # echoes no passes
+    def correction(self, study, start, clicks, memo=None, spent=None):  # noqa: ARG002  # echoes no passes
         self.correction_calls += 1
         mask = start.copy()
         voxels, is_foreground = voxels_of(clicks, study.grid.canonical)
@@ -45,6 +50,21 @@ class EchoModels:
 
     def models(self):
         return Models(self.initial, self.correction, {"initial": "1", "correction": "2"})
+
+
+class Doubtful(torch.nn.Module):
+    """Answers by the image and the clicks, as a network does."""
+
+    def forward(self, cut):
+        return cut[:, :1] + 8 * cut[:, 3:4] - 8 * cut[:, 4:5]
+
+
+def mending():
+    """Return the initial outline of the echo, and a real correction."""
+    config = load_config(DEFAULT).correction
+    config = replace(config, reach_mm=4.0, visible_mm=2.0, cut=(24, 20, 7), edges=None)
+    correction = LocalCorrection(Doubtful(), config)
+    return Models(EchoModels().initial, correction, {"initial": "1", "correction": "2"})
 
 
 @pytest.fixture
@@ -157,6 +177,50 @@ def test_undo_gives_the_earlier_answer(engine, t1ce):
     after = engine.correct(study, first)
     np.testing.assert_array_equal(before.label, after.label)
     assert before.result["volume_ml"] == after.result["volume_ml"]
+
+
+@pytest.mark.parametrize("hold", [lambda label: label, lambda label: label[::-1].T[3:]])
+def test_an_answer_that_somebody_holds_stays_as_it_is(affine, tmp_path, hold):
+    study = Engine(mending()).study(write_image(tmp_path / "b.nrrd", affine))
+    engine, held = Engine(mending()), []
+    places = [(12, 12, 12), (14, 10, 11), (30, 20, 20), (11, 14, 13)]
+    clicks = [Click.at(place, n % 2 == 0, study.grid) for n, place in enumerate(places)]
+    for made in ([0], [0, 1], [0, 1, 2], [0, 2], [3], [3, 1], [0]):
+        asked = tuple(clicks[n] for n in made)
+        answer = hold(engine.correct(study, asked).label)
+        assert (answer == hold(Engine(mending()).correct(study, asked).label)).all()
+        if len(made) > 1:  # the others are dropped, and their memory is used again
+            held.append((answer, answer.copy()))
+    assert all((answer == copy).all() for answer, copy in held)
+    assert len({label.tobytes() for label, _ in held}) == len(held)
+
+
+def test_an_answer_that_nobody_holds_gives_its_memory_to_the_next(t1ce):
+    engine = Engine(mending())
+    study = engine.study(t1ce)
+    one, other = (Click.at((12, n, 12), False, study.grid) for n in (11, 12))
+    address = engine.correct(study, (one,)).label.ctypes.data
+    assert engine.correct(study, (one, other)).label.ctypes.data == address
+    kept = engine.correct(study, (other,)).label
+    assert engine.correct(study, (one, other)).label.ctypes.data != kept.ctypes.data
+
+
+def test_a_correction_that_fails_leaves_no_half_mended_answer(t1ce):
+    models = mending()
+    engine = Engine(models)
+    study = engine.study(t1ce)
+    one, other = (Click.at((12, n, 12), False, study.grid) for n in (11, 12))
+    expected = engine.correct(study, (one,)).label.copy()
+
+    class Failing(torch.nn.Module):
+        def forward(self, _cut):
+            raise RuntimeError("no")
+
+    network, models.correction.network = models.correction.network, Failing()
+    with pytest.raises(RuntimeError, match="no"):
+        engine.correct(study, (one, other))
+    models.correction.network = network
+    assert (engine.correct(study, (one,)).label == expected).all()
 
 
 def test_a_touched_file_is_a_hit_and_a_changed_one_is_not(engine, t1ce):

@@ -156,6 +156,19 @@ def test_one_more_click_costs_one_more_pass(affine, changes, places, seed):
 
 @given(**worlds)
 @settings(max_examples=25, deadline=None)
+def test_a_spent_answer_gives_its_mask_and_nothing_of_what_it_said(affine, changes, places, seed):
+    study, correction, start, clicks = replay(affine, changes, places, seed)
+    memo = {}
+    spent = correction(study, start, clicks, memo)
+    for made in (clicks[:1], clicks[1:], clicks[::-1], ()):
+        answer = correction(study, start, made, memo, spent)
+        assert answer.mask is spent.mask
+        assert (answer.mask == correction(study, start, made).mask).all()
+        spent = answer
+
+
+@given(**worlds)
+@settings(max_examples=25, deadline=None)
 def test_foreground_clicks_only_add_and_background_clicks_only_remove(
     affine, changes, places, seed
 ):

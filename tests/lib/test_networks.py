@@ -71,6 +71,30 @@ def test_attention_can_be_switched_off():
     assert len(gates(build_network("multi_encoder_unet", SMALL))) == 6  # one a stage and encoder
 
 
+FOLDED = {
+    "in_channels": 3,
+    "out_channels": 2,
+    "kernel_size": [[3, 3, 1], 3, 3],
+    "strides": [1, [2, 2, 1], [2, 2, 1]],
+    "upsample_kernel_size": [[2, 2, 1], [2, 2, 1]],
+    "filters": [3, 5, 7],
+    "norm_name": "instance",
+}
+
+
+def test_folded_pixels_come_back_to_their_places():
+    network = build_network("folded_dynunet", FOLDED)
+    assert network(torch.randn(1, 3, 16, 8, 5)).shape == (1, 2, 16, 8, 5)
+    image = torch.arange(2 * 3 * 6 * 4 * 5, dtype=torch.float32).reshape(2, 3, 6, 4, 5)
+    seen = []
+    network.body.forward = lambda folded: seen.append(folded) or folded
+    assert torch.equal(network(image), image)
+    (folded,) = seen
+    assert folded.shape == (2, 12, 3, 2, 5)
+    # the four channels of channel 1 at (2, 1) hold the pixels (4, 2), (4, 3), (5, 2), (5, 3)
+    assert torch.equal(folded[1, 4:8, 2, 1], image[1, 1, 4:6, 2:4].flatten(0, 1))
+
+
 @pytest.mark.parametrize("size", [(12, 10), (12, 10, 8)])
 def test_a_gate_opens_closes_and_follows_its_signal(size):
     gate = AttentionGate(len(size), 4, 6)
@@ -177,4 +201,4 @@ def test_an_unknown_network_or_argument_names_the_right_ones():
 
 
 def test_the_table_is_complete():
-    assert sorted(NETWORKS) == sorted([*INPUTS, "dynunet"])
+    assert sorted(NETWORKS) == sorted([*INPUTS, "dynunet", "folded_dynunet"])

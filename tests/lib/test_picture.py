@@ -33,7 +33,7 @@ def initial(study):
     return Initial(mask, np.zeros((0, 0, 0), np.float32), nothing, None)
 
 
-def correction(study, start, clicks, memo=None):  # noqa: ARG001  # echoes no passes
+def correction(study, start, clicks, memo=None, spent=None):  # noqa: ARG001  # echoes no passes
     mask = start.copy()
     voxels, is_foreground = voxels_of(clicks, study.grid.canonical)
     mask[tuple(voxels.T)] = is_foreground

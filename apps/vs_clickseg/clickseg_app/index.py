@@ -57,6 +57,7 @@ class SharedIndex(LocalDatastore):
         if auto_reload:
             # The original knows only of files that are written in place.
             self._handler.on_moved = self._on_moved_event
+            self._watch_what_counts()
 
     @contextmanager
     def changing(self) -> Iterator[dict[str, ImageLabelModel]]:
@@ -74,6 +75,20 @@ class SharedIndex(LocalDatastore):
                 self._config_ts = None  # what was half changed is read again
                 raise
             self._update_datastore_file()
+
+    def _watch_what_counts(self) -> None:
+        """Watch images, index and labels alone.
+
+        The original watches all that is below, so that each line of a journal of clicks and each
+        T2 that is read woke the watching thread, amid an answer.
+        """
+        labels = str(self._datastore.label_path(None))
+        self._observer.unschedule_all()
+        try:
+            self._observer.schedule(self._handler, self._datastore_path, recursive=False)
+            self._observer.schedule(self._handler, labels, recursive=True)
+        except OSError as error:
+            logger.error("changes of the folder by others are not seen: %s", error)
 
     def _on_moved_event(self, event: Any) -> None:
         if event.dest_path == self._datastore_config_path:

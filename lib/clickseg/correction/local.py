@@ -15,7 +15,6 @@ away. So
 from __future__ import annotations
 
 from collections.abc import Hashable, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -55,6 +54,7 @@ class LocalCorrection:
         start: NDArray[np.uint8],
         clicks: Clicks,
         memo: Memo | None = None,
+        spent: Correction | None = None,
     ) -> Correction:
         """Return the start mask, mended around the clicks.
 
@@ -64,6 +64,9 @@ class LocalCorrection:
             clicks: all clicks so far, those of a kind in the order made; on one voxel the last
                 kind counts.
             memo: passes of earlier calls with the same study and start mask; added to.
+            spent: an earlier answer for the same study and start mask that nobody reads any more:
+                its mask becomes that of the new answer. To copy the start mask takes half as long
+                as a pass.
 
         Raises:
             ValueError: if the start mask has another shape, or a click lies outside.
@@ -77,19 +80,17 @@ class LocalCorrection:
         memo = {} if memo is None else memo
         image = torch.from_numpy(study.image)
         passes = []
-        with ThreadPoolExecutor(1) as meanwhile:  # a copy takes a sixth of the time of a pass
-            copied = meanwhile.submit(study.grid.as_written, start)
-            for kind in (True, False):
-                made = voxels[is_foreground == kind]
-                names = [tuple(voxel) for voxel in made.tolist()]
-                seen = visible(made, grid.spacing_mm, self.config.visible_mm)
-                for index, near in enumerate(seen):
-                    key = (kind, names[index], *sorted(names[number] for number in near))
-                    if key not in memo:
-                        memo[key] = self._pass(image, start, grid.spacing_mm, made[near], kind)
-                    passes.append(memo[key])
-            parts = fuse(start, passes)
-        mask = copied.result()
+        for kind in (True, False):
+            made = voxels[is_foreground == kind]
+            names = [tuple(voxel) for voxel in made.tolist()]
+            seen = visible(made, grid.spacing_mm, self.config.visible_mm)
+            for index, near in enumerate(seen):
+                key = (kind, names[index], *sorted(names[number] for number in near))
+                if key not in memo:
+                    memo[key] = self._pass(image, start, grid.spacing_mm, made[near], kind)
+                passes.append(memo[key])
+        parts = fuse(start, passes)
+        mask = study.grid.as_written(start) if spent is None else spent.taken_back(start)
         for logits, box in parts:
             mask[box] = logits > 0
         pin(mask, voxels, is_foreground)

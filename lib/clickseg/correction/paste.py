@@ -54,6 +54,7 @@ class PasteCorrection:
         start: NDArray[np.uint8],
         clicks: Clicks,
         memo: MutableMapping[Any, Any] | None = None,  # noqa: ARG002  # passes are not kept
+        spent: Correction | None = None,  # noqa: ARG002
     ) -> Correction:
         """Return the start mask with the window of every click overwritten, in their order.
 
@@ -62,6 +63,7 @@ class PasteCorrection:
             start: canonical uint8 ``(I, J, K)``; left alone.
             clicks: all clicks so far, in the order they were made.
             memo: not used.
+            spent: not used.
 
         Raises:
             ValueError: if the start mask has another shape, or a click lies outside.

@@ -23,3 +23,11 @@ class Correction:
     uncertain_ijk: tuple[int, int, int] | None
     radius_mm: float
     boxes: tuple[Slices, ...] | None = None
+
+    def taken_back(self, start: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Make the mask the start mask again, in place, and return it."""
+        if self.boxes is None:
+            np.copyto(self.mask, start)
+        for box in self.boxes or ():
+            self.mask[box] = start[box]
+        return self.mask

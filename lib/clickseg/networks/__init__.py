@@ -7,6 +7,7 @@ from typing import Any
 from monai.networks.nets import DynUNet
 from torch import nn
 
+from clickseg.networks.folded import FoldedDynUNet
 from clickseg.networks.unet import FEATURES, AttentionGate, SliceTiling, UNet
 
 __all__ = ["NETWORKS", "AttentionGate", "SliceTiling", "UNet", "build_network"]
@@ -46,6 +47,7 @@ def _multi_encoder_unet_tiled(
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "attention_unet": _attention_unet,
     "dynunet": DynUNet,
+    "folded_dynunet": FoldedDynUNet,
     "multi_encoder_unet": _multi_encoder_unet,
     "multi_encoder_unet_3d": _multi_encoder_unet_3d,
     "multi_encoder_unet_tiled": _multi_encoder_unet_tiled,
