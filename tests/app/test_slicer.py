@@ -138,6 +138,8 @@ def test_viewers_reach_the_pacs_and_an_answer_can_be_a_dicom_seg(place):
     asked = {"image": image_id, "output": "dicom_seg"}
     answer = requests.post(f"{server.url}/infer/initial", params=asked, timeout=60)
     assert answer.headers["content-type"] == "application/dicom"
+    quoted = f"{server.url}/infer/initial?image={image_id}&output=dicom%5Fseg"
+    assert requests.post(quoted, timeout=60).headers["content-type"] == "application/dicom"
     seg = pydicom.dcmread(io.BytesIO(answer.content))
     mask = server.slicer("initial", image_id).mask
     assert mask.any()
@@ -145,12 +147,17 @@ def test_viewers_reach_the_pacs_and_an_answer_can_be_a_dicom_seg(place):
     assert len(pacs.segs()) == stored  # it was asked for, not accepted
     # A login opens more than images; clients leave dots out of paths unless they mean harm.
     root, before = f"{server.url}/proxy/dicom/", sum(pacs.asked.values())
-    for path in ("wado/studies/../../tools", "../tools", "wado/servers", "studies/%2e%2e/x"):
+    inner = ("wado/studies/../../tools", "../tools", "wado/servers", "studies/%2e%2e/x")
+    for path in (*inner, "/servers", "wado//servers"):
         refused = requests.Request("GET", root).prepare()
         refused.url = root + path
         answer = requests.Session().send(refused, timeout=30)
         assert (answer.status_code, path) == (403, path)
         assert "studies, series or instances of the PACS were wanted" in answer.json()["detail"]
+    # Some PACS remove a study so.
+    answer = requests.post(f"{root}studies/1.2.3/reject/113039^DCM", timeout=30)
+    assert answer.status_code == 403
+    assert "images are stored at studies or studies/UID" in answer.json()["detail"]
     assert sum(pacs.asked.values()) == before
     pacs.stop()
     refused = requests.get(studies, timeout=30)

@@ -211,6 +211,15 @@ def test_a_file_cut_short_is_refused(files):
         read_series(files)
 
 
+@pytest.mark.parametrize("count", [0, 10])
+def test_a_file_with_fewer_pixels_than_it_says_is_refused(files, count):
+    one = pydicom.dcmread(files[3])
+    one.PixelData = one.PixelData[:count]
+    one.save_as(files[3])
+    with pytest.raises(ImageError, match=rf"{files[3].name} has {count} bytes of pixels, \d+ were"):
+        read_series(files)
+
+
 def test_two_series_are_refused(tmp_path, files):
     others = write_series(volume_of(), tmp_path / "t2", T2)
     with pytest.raises(ImageError, match="files of one series were wanted, got 2"):

@@ -127,6 +127,7 @@ def test_what_is_neither_is_never_taken_even_alone(rules, other):
         series("AX 3D T1 POST"),
         series("AxT1 fs gd"),
         series("T1W_3D_TFE_CE"),
+        series("sT1W_3D_TFE"),
         series("t1_mprage_sag_p2_iso", "*tfl3d1_16ns", orientation="sagittal"),
         series("Sag CUBE T1 post"),
         series("Ax 3D BRAVO+C"),
@@ -155,6 +156,7 @@ def test_t1ce_by_words_then_by_sequence_then_by_times(rules, t1ce):
         series("Ax FIESTA-C"),
         series("3DT2 DRIVE"),
         series("T2W_TSE"),
+        series("sT2W_3D_TSE"),
         series("t_ci3d tra", "*ci3d1"),  # a digit left out
         series("tze_tra", "*tse2d1_15", te=100, tr=4000),
         series("T2"),

@@ -14,6 +14,7 @@ from clickseg.baselines.planar import (
     Slice,
     answer_slice,
     changed_near,
+    draw_disks,
 )
 from clickseg.clicks import Click
 from clickseg.config import ConfigError, RivalConfig, checked, load_recipe
@@ -53,6 +54,25 @@ def network_that_says(config, channel):
     network = PlanarNetwork(config)
     network.coarse = Says(channel)
     return network
+
+
+def test_disks_hold_what_is_near_and_the_nearest_pixel():
+    points = np.array([[3.0, 5.0], [20.4, 7.6], [-2.0, 30.0]])
+    drawn = draw_disks(points, [True, False, True], [2.0, 0.3, 3.0], small()).numpy()
+    i, j = np.indices((32, 32))
+    disk = (i - 3) ** 2 + (j - 5) ** 2 <= 4
+    beyond = (i == 0) & (abs(j - 30) <= 2) | (i == 1) & (j == 30)  # of 3 pixels, 2 lie outside
+    assert (drawn[0] == (disk | beyond)).all()
+    assert np.argwhere(drawn[1]).tolist() == [[20, 8]]  # within 0.3 of no pixel
+
+
+def test_a_disk_may_be_much_larger_than_the_window():
+    """In balls of that many voxels the memory of a machine would not hold."""
+    drawn = draw_disks(np.array([[500.0, 500.0]]), [True], [700.0], small()).numpy()
+    i, j = np.indices((32, 32))
+    assert (drawn[0] == ((i - 500) ** 2 + (j - 500) ** 2 <= 490_000)).all()
+    assert 0 < drawn[0].sum() < 32 * 32
+    assert not drawn[1].any()
 
 
 def part_of(mask, points=(), kinds=(), drags=(), image=None):

@@ -41,12 +41,18 @@ class PacsDatastore(PacsIndex):
     def get_image_uri(self, image_id: str) -> str:
         """Return the file of an image; here it is fetched, with its T2 and its label.
 
+        Where the PACS does not hand over a newer label, the one that is here is used.
+
         Raises:
             HTTPException: if the PACS has no such T1ce, or does not hand it over.
         """
         with self._index_lock, told():
             self._look()
-            self._fetch(image_id)
+            self._fetch_image(image_id)
+            try:
+                self._fetch_label(image_id)
+            except PacsError as error:
+                logger.warning("a newer label of %s is not used: %s", image_id, error)
             return str(super().get_image_uri(image_id))
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
@@ -54,7 +60,8 @@ class PacsDatastore(PacsIndex):
         with self._index_lock, told():
             self._look()
             if label_tag == FINAL and self._waiting(label_id) is not None:
-                self._fetch(label_id)
+                self._fetch_image(label_id)
+                self._fetch_label(label_id)
             return str(super().get_label_uri(label_id, label_tag))
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
@@ -67,13 +74,19 @@ class PacsDatastore(PacsIndex):
             for image_id in list(self._datastore.objects):
                 if self._waiting(image_id) is not None:
                     try:
-                        self._fetch(image_id)
+                        self._fetch_image(image_id)
+                        self._fetch_label(image_id)
                     except UnreachableError as error:
                         logger.warning("labels that are in the PACS alone are left out: %s", error)
                         break
                     except (ImageError, PacsError) as error:
                         logger.warning("%s is left out: %s", image_id, error)
-            return list(super().datalist(full_path))
+            labels = Path(self._datastore.label_path(FINAL))
+            return [
+                pair
+                for pair in super().datalist(full_path)
+                if (labels / Path(pair["label"]).name).is_file()
+            ]
 
     def as_seg(self, image_id: str, path: Path) -> bytes:
         """Return a mask of an image as a DICOM SEG file.
@@ -115,26 +128,35 @@ class PacsDatastore(PacsIndex):
 
     def _accept(self, image_id: str, mask: AcceptedMask, info: dict[str, Any]) -> str:
         """Store a label in the PACS, then here: what the PACS refuses is accepted nowhere."""
-        seg = self._seg_of(self._known_image(image_id), mask)
-        self._pacs.store([seg])
+        image = self._known_image(image_id)
+        seg = self._seg_of(image, mask)
+        # What was there before is not newer, be the clock of its maker ahead of ours.
+        seg_time = max(made_when(seg), *(one.when for one in image.segs), "")
         of_pacs = {"dicom_seg": str(seg.SeriesInstanceUID)}
-        noted = info | of_pacs | {"seg_time": made_when(seg)}
-        label_id = super()._accept(image_id, mask, noted)
+        self._pacs.store([seg])
+        with self._held():
+            label_id = super()._accept(image_id, mask, info | of_pacs | {"seg_time": seg_time})
         self.last_saved |= of_pacs
         return label_id
 
-    def _fetch(self, image_id: str) -> None:
-        """Fetch what is not here yet, or not as it is in the PACS now, of one study."""
+    def _fetch_image(self, image_id: str) -> None:
+        """Fetch a T1ce and its T2 that are not here yet, or not as they are in the PACS now."""
+        file = self._file_of(image_id)
+        if not self._has_looked and image_id in self._datastore.objects and file.is_file():
+            return  # the PACS has not answered yet
         image = self._known_image(image_id)
         entry = self._datastore.objects[image_id]
-        file = Path(self._datastore_path) / f"{image_id}.nii.gz"
         if not file.is_file() or entry.image.info.get("fetched") != image.stored:
             mirror(self._pacs, image, file)
             with self.changing() as entries:
                 entries[image_id].image.info["fetched"] = image.stored
+
+    def _fetch_label(self, image_id: str) -> None:
+        """Fetch the accepted label of an image that is here, where a newer one is in the PACS."""
         while (waiting := self._waiting(image_id)) is not None:
+            image = self._known_image(image_id)
             seg = next((one for one in image.segs if one.version == waiting), None)
-            if seg is None or not self._take_over(image_id, image, seg, file):
+            if seg is None or not self._take_over(image_id, image, seg):
                 self._unreadable.add(waiting)
                 self.refresh()  # the next one may be waiting then
 
@@ -143,8 +165,15 @@ class PacsDatastore(PacsIndex):
         (name,) = self.label_names
         return write_seg(mask.volume, headers, MAKER, name=name, series_description=name)
 
-    def _take_over(self, image_id: str, image: RemoteImage, seg: RemoteSeg, file: Path) -> bool:
-        """Make a segmentation of the PACS the accepted label; return whether it can be one."""
+    def _file_of(self, image_id: str) -> Path:
+        return Path(self._datastore_path) / f"{image_id}.nii.gz"
+
+    def _take_over(self, image_id: str, image: RemoteImage, seg: RemoteSeg) -> bool:
+        """Make a segmentation of the PACS the accepted label; return whether it can be one.
+
+        Another process may accept a label meanwhile: that one stays.
+        """
+        file = self._file_of(image_id)
         try:
             volume = fetch_outline(self._pacs, image, seg, read_volume(file).grid)
         except ImageError as error:
@@ -153,7 +182,10 @@ class PacsDatastore(PacsIndex):
         with tempfile.TemporaryDirectory(dir=self._datastore_path, prefix=".fetched-") as name:
             mask = read_accepted(write_volume(Path(name, file.name), volume), file)
             info = {"dicom_seg": seg.series_uid, "seg_time": seg.when}
-            self._keep(image_id, mask, info, is_made_here=False)
+            with self._held():
+                self._init_from_datastore_file()
+                if self._waiting(image_id) == seg.version:
+                    self._keep(image_id, mask, info, is_made_here=False)
         return True
 
 

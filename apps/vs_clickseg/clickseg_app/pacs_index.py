@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -19,9 +20,10 @@ from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel
 
 from clickseg.atomic import write_text
+from clickseg.config import ConfigError
 from clickseg.dicom.listing import Listing, RemoteImage, RemoteSeg
 from clickseg.dicom.web import Pacs, PacsError, is_uid
-from clickseg.training.split import PATIENTS
+from clickseg.training.split import PATIENTS, told_patients
 from clickseg_app.datastore import FINAL, StudiesDatastore
 from clickseg_app.errors import NOT_FOUND, WRONG, told
 
@@ -66,8 +68,10 @@ class PacsIndex(StudiesDatastore):
     def _look(self, is_urgent: bool = False) -> None:
         """Look what the PACS has, unless that was done just now.
 
+        Where it does not answer, what was known of it is used; after a restart, the index.
+
         Raises:
-            PacsError: if it has never answered.
+            PacsError: if it has never answered, and it is urgent or the index is empty.
         """
         if time.monotonic() < self._look_again_s and not is_urgent:
             return
@@ -75,7 +79,7 @@ class PacsIndex(StudiesDatastore):
             if self._ask():
                 self.refresh()
         except PacsError as error:
-            if not self._has_looked:
+            if not self._has_looked and (is_urgent or not self._datastore.objects):
                 raise
             logger.warning("%s; what was known of it is used", error)
         self._look_again_s = time.monotonic() + LOOK_AGAIN_S
@@ -112,11 +116,17 @@ class PacsIndex(StudiesDatastore):
             changed += any(info.get(key) != value for key, value in told_of.items())
             info.update(told_of)
         if changed:
-            patients = {uid: image.study.patient_id for uid, image in self._listing.images.items()}
-            told = {uid: name for uid, name in patients.items() if name}
-            path = Path(self._datastore_path, PATIENTS)
-            write_text(path, json.dumps(told, indent=1, sort_keys=True) + "\n")
+            self._tell_patients()
         return changed
+
+    def _tell_patients(self) -> None:
+        """Tell the hold-out whose studies these are; those that are here alone stay told."""
+        folder, told = Path(self._datastore_path), {}
+        with suppress(ConfigError):  # it is damaged
+            told = told_patients(folder)
+        patients = {uid: image.study.patient_id for uid, image in self._listing.images.items()}
+        told |= {uid: name for uid, name in patients.items() if name}
+        write_text(folder / PATIENTS, json.dumps(told, indent=1, sort_keys=True) + "\n")
 
     def _add_non_existing_labels(self, tag: str) -> int:
         changed = super()._add_non_existing_labels(tag)
@@ -134,11 +144,15 @@ class PacsIndex(StudiesDatastore):
         return changed
 
     def _remove_non_existing(self) -> int:
-        """Leave out what is no more in the PACS, and labels whose files are gone."""
+        """Leave out what is no more in the PACS, and labels whose files are gone.
+
+        Of a study that the PACS fails at nobody knows what is there.
+        """
         self._init_from_datastore_file()
         entries, changed = self._datastore.objects, 0
-        for image_id in list(entries) if self._has_looked else ():
-            if image_id not in self._listing.images:
+        for image_id, entry in list(entries.items()) if self._has_looked else ():
+            study_uid = entry.image.info.get("StudyInstanceUID")
+            if image_id not in self._listing.images and study_uid not in self._listing.failed:
                 del entries[image_id]
                 changed += 1
         for image_id, entry in entries.items():

@@ -8,6 +8,7 @@ datastore, and calls every segment a spleen.
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from monailabel.endpoints.infer import ResultType, run_inference
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
 from starlette.routing import Match
 
 from clickseg.dicom.web import CONNECT_S, READ_S
@@ -31,8 +33,11 @@ from clickseg_app.pacs import PacsDatastore
 
 logger = logging.getLogger(__name__)
 
-ASKED_FOR = ("studies", "series", "instances", "")
-"""Where what OHIF asks for begins, below the roots; the last is that of a query."""
+ASKED_FOR = ("studies", "series", "instances")
+"""Where what OHIF asks for begins, below the roots; a query has nothing there."""
+
+STORED_AT = re.compile(r"studies(/[0-9.]{1,64})?")
+"""Where images are sent; some PACS remove a study when something else is sent elsewhere."""
 
 PASSED_ON = ("accept", "content-type", "range")
 PASSED_BACK = ("content-type", "content-range", "location", "warning")
@@ -44,8 +49,8 @@ class _AsSeg(APIRoute):
     """Takes requests for DICOM SEG, and leaves all others to MONAI Label's own route."""
 
     def matches(self, scope: Any) -> tuple[Match, Any]:
-        wanted = b"output=dicom_seg" in scope.get("query_string", b"").split(b"&")
-        return super().matches(scope) if wanted else (Match.NONE, {})
+        output = QueryParams(scope.get("query_string", b"")).get("output")
+        return super().matches(scope) if output == "dicom_seg" else (Match.NONE, {})
 
 
 def mend_routes() -> None:
@@ -72,8 +77,12 @@ async def pass_on(request: Request, path: str) -> Response:
     kind, _, rest = path.partition("/")
     kind, rest = (kind, rest) if kind in prefixes else ("", path)
     beginning, *others = rest.split("/")
-    if beginning not in ASKED_FOR or {".", ".."}.intersection(others):
+    # A path that begins with a slash begins below it for some servers.
+    if (rest and beginning not in ASKED_FOR) or {".", ".."}.intersection(others):
         text = f"studies, series or instances of the PACS were wanted, got {rest!r:.80}"
+        raise HTTPException(NOT_ALLOWED, text)
+    if request.method == "POST" and not STORED_AT.fullmatch(rest):
+        text = f"images are stored at studies or studies/UID, got {rest!r:.80}"
         raise HTTPException(NOT_ALLOWED, text)
     # Some OHIF ask for metadata where searches go.
     prefix = prefixes.get("wado" if rest.endswith("metadata") and kind == "qido" else kind)
@@ -113,7 +122,7 @@ async def answer_as_seg(
     """Run a model, and answer with the DICOM SEG that accepting the answer would store.
 
     Raises:
-        HTTPException: if the image is none of a PACS, or the answer has no tumor.
+        HTTPException: if the image is none of a PACS.
     """
     store = app_instance().datastore()
     if not isinstance(store, PacsDatastore) or file is not None or session_id:

@@ -26,7 +26,6 @@ from clickseg.baselines.strokes import FromNothing
 from clickseg.clicks import Clicks, voxels_of
 from clickseg.config import PlanarConfig
 from clickseg.cuts import Box
-from clickseg.guidance import draw_clicks
 from clickseg.networks.click_unet import ClickUNet, Refiner
 from clickseg.precision import answering
 from clickseg.study import Study
@@ -125,13 +124,17 @@ def draw_disks(
     radii_px: list[float],
     config: PlanarConfig,
 ) -> Tensor:
-    """Return a map of foreground and one of background disks, ``(2, window, window)``."""
-    size = (config.window, config.window, 1)
-    maps = np.zeros((2, *size), dtype=np.float32)
-    for point, kind, radius in zip(points, is_foreground, radii_px, strict=True):
-        at = np.array([[*point, 0.0]])
-        np.maximum(maps, draw_clicks(at, np.array([kind]), size, (1, 1, 1), radius), out=maps)
-    return torch.from_numpy(maps[..., 0])
+    """Return a map of foreground and one of background disks, ``(2, window, window)``.
+
+    The pixel nearest to a point ``(i, j)`` is always drawn, if it lies in the window.
+    """
+    maps = np.zeros((2, config.window, config.window), dtype=np.float32)
+    i, j = np.ogrid[: config.window, : config.window]
+    for (x, y), kind, radius in zip(points.tolist(), is_foreground, radii_px, strict=True):
+        drawn = (i - x) ** 2 + (j - y) ** 2 <= radius**2
+        drawn |= (i == round(x)) & (j == round(y))
+        maps[0 if kind else 1][drawn] = 1
+    return torch.from_numpy(maps)
 
 
 @torch.inference_mode()

@@ -90,6 +90,8 @@ class Listing:
 
     def __init__(self, pacs: Pacs, rules: SeriesRules | None = None) -> None:
         self.images: dict[str, RemoteImage] = {}
+        self.failed: frozenset[str] = frozenset()
+        """The studies that the PACS failed at; the images known of them stay."""
         self._pacs = pacs
         self._rules = rules or load_rules()
         self._studies: dict[str, _Study] = {}
@@ -106,8 +108,9 @@ class Listing:
         for study in self._pacs.studies(ModalitiesInStudy="MR"):
             last = self._studies.get(study.uid)
             is_known = last is not None and last.is_of(study)
-            known[study.uid] = last if last is not None and is_known else self._read(study)
+            known[study.uid] = last if last is not None and is_known else self._read(study, last)
         self._studies = known
+        self.failed = frozenset(uid for uid, one in known.items() if not one.is_understood)
         self.images = {
             one.image.t1ce.uid: one.image for one in known.values() if one.image is not None
         }
@@ -120,8 +123,11 @@ class Listing:
                 return one.reasons[series_uid]
         return None
 
-    def _read(self, study: RemoteStudy) -> _Study:
-        """Find out about one study; one that cannot be understood stops no other."""
+    def _read(self, study: RemoteStudy, last: _Study | None) -> _Study:
+        """Find out about one study; one that cannot be understood stops no other.
+
+        Where the PACS fails at it, its image is as it was at the last look.
+        """
         found = _Study(study)
         series: list[RemoteSeries] = []
         try:
@@ -139,6 +145,8 @@ class Listing:
             logger.warning("a study is left out: %s", error)
             found.reasons = {one.uid: str(error) for one in series}
             found.is_understood = not isinstance(error, PacsError)  # it may answer next time
+            if last is not None and not found.is_understood:
+                found.image = last.image
             return found
         t2 = pair.t2
         found.image = RemoteImage(

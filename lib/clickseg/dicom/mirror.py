@@ -9,6 +9,7 @@ from pathlib import Path
 import pydicom
 
 from clickseg.dicom.listing import RemoteImage, RemoteSeg
+from clickseg.dicom.planes import MALFORMED
 from clickseg.dicom.read import read_series
 from clickseg.dicom.seg import read_seg
 from clickseg.dicom.tumor import made_last, says_tumor
@@ -68,6 +69,11 @@ def _volume(pacs: Pacs, series: RemoteSeries, scratch: Path) -> Volume:
     instances = pacs.fetch(series.study_uid, series.uid)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".fetched-") as name:
         files = [Path(name, f"{number}.dcm") for number in range(len(instances))]
-        for file, instance in zip(files, instances, strict=True):
-            pydicom.dcmwrite(file, instance)
-        return read_series(files)
+        try:
+            for file, instance in zip(files, instances, strict=True):
+                pydicom.dcmwrite(file, instance)
+            return read_series(files)
+        except ImageError:
+            raise
+        except MALFORMED as error:
+            raise ImageError(f"series {series.uid} is not as DICOM has one: {error}") from error

@@ -14,11 +14,16 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  # its documented name
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from clickseg.dicom.planes import Plane, planes_of, stack
 from clickseg.volume import MAX_VOXELS, ImageError, Volume
+
+_PIXEL_DATA = 0x7FE00010
+_DEFERRED_BYTES = 1024
+"""What is longer is left on the disk where only its length is wanted."""
 
 
 def read_headers(files: Sequence[Path]) -> list[Dataset]:
@@ -54,6 +59,7 @@ def read_series(files: Sequence[Path]) -> Volume:
             planes.extend(planes_of(header))
         except ImageError as error:
             raise ImageError(f"{path.name}: {error}") from error
+        _refuse_missing_pixels(path, header)
     order, grid = stack(planes)
     if int(np.prod(grid.shape)) > MAX_VOXELS:
         raise ImageError(f"a series has {grid.shape} voxels, at most {MAX_VOXELS} are allowed")
@@ -80,6 +86,20 @@ def _refuse_uneven_scale(path: Path, header: Dataset) -> None:
             found.add((float(item.RescaleSlope), float(item.RescaleIntercept)))
     if len(found) > 1:
         raise ImageError(f"{path.name} scales its frames in {len(found)} ways, one was wanted")
+
+
+def _refuse_missing_pixels(path: Path, header: Dataset) -> None:
+    """Refuse a file with fewer pixels than it says: SimpleITK fills up with what is in memory."""
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if syntax is None or syntax.is_compressed:
+        return
+    held = dcmread(path, specific_tags=["PixelData"], defer_size=_DEFERRED_BYTES).values()
+    raw = (element for element in held if isinstance(element, RawDataElement))
+    count = sum(int(element.length) for element in raw if element.tag == _PIXEL_DATA)
+    values = int(header.get("NumberOfFrames") or 1) * header.get("Rows", 0)
+    wanted = values * header.get("Columns", 0) * header.get("BitsAllocated", 0) // 8
+    if count < wanted:
+        raise ImageError(f"{path.name} has {count} bytes of pixels, {wanted} were wanted")
 
 
 def _pixels(path: Path) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from typing import Any
 import requests
 from dicomweb_client.web import DICOMwebClient
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
@@ -27,6 +28,7 @@ LEAST_PAGE = 50
 _COUNTED = ["NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"]
 _OF_SERIES = ["SeriesDescription", "NumberOfSeriesRelatedInstances"]
 _UID = re.compile(r"[0-9.]{1,64}")
+_NO_DICOM = (ValueError, KeyError, TypeError, AttributeError, EOFError, InvalidDicomError)
 
 
 class PacsError(RuntimeError):
@@ -159,7 +161,8 @@ class Pacs:
             if not some:
                 raise PacsError(f"{of} was wanted from the PACS at {self.url}; there is none")
             uid = _text(_dataset(some[0]), "SOPInstanceUID")
-            return _dataset(self._client.retrieve_instance_metadata(study_uid, series_uid, uid))
+            found = _dataset(self._client.retrieve_instance_metadata(study_uid, series_uid, uid))
+        return self._checked([found], series_uid)[0]
 
     def headers(self, study_uid: str, series_uid: str) -> list[Dataset]:
         """Return what the instances of a series say, without their pixels.
@@ -170,9 +173,7 @@ class Pacs:
         with self._asked(f"the headers of series {series_uid}"):
             values = self._client.retrieve_series_metadata(study_uid, series_uid)
             found = [_dataset(one) for one in values]
-        if not found:
-            raise PacsError(f"series {series_uid} was wanted from {self.url}; it has no instances")
-        return found
+        return self._checked(found, series_uid)
 
     def fetch(self, study_uid: str, series_uid: str) -> list[Dataset]:
         """Return the instances of a series, pixels and all.
@@ -182,9 +183,7 @@ class Pacs:
         """
         with self._asked(f"series {series_uid}"):
             found = self._client.retrieve_series(study_uid, series_uid)
-        if not found:
-            raise PacsError(f"series {series_uid} was wanted from {self.url}; it has no instances")
-        return found
+        return self._checked(found, series_uid)
 
     def store(self, instances: Sequence[Dataset]) -> None:
         """Store instances.
@@ -199,6 +198,16 @@ class Pacs:
             reason = refused[0].get("FailureReason", "none given")
             text = f"{len(refused)} of {len(instances)} instances were refused by {self.url}"
             raise PacsError(f"{text}; the reason is {reason}")
+
+    def _checked(self, instances: list[Dataset], series_uid: str) -> list[Dataset]:
+        """Refuse none at all, and those of another series: they may be of another patient."""
+        wanted = f"series {series_uid} was wanted from the PACS at {self.url}"
+        if not instances:
+            raise PacsError(f"{wanted}; it has no instances")
+        others = {_text(one, "SeriesInstanceUID") for one in instances} - {series_uid}
+        if others:
+            raise PacsError(f"{wanted}; it answered with {', '.join(sorted(others)) or 'none'}")
+        return instances
 
     def _all(
         self,
@@ -238,7 +247,7 @@ class Pacs:
                 raise self._misunderstood(what, error) from error
             text = f"the PACS at {self.url} does not answer ({type(error).__name__})"
             raise UnreachableError(text) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _NO_DICOM as error:
             raise self._misunderstood(what, error) from error
 
     def _misunderstood(self, what: str, error: Exception) -> PacsError:
