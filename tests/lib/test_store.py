@@ -15,7 +15,8 @@ from clickseg.networks import build_network
 
 def made(folder, seed, name="initial"):
     """A model file of another hash for each seed."""
-    network = build_network("dynunet", tiny().correction.network.arguments)
+    recipe = tiny().correction.network
+    network = build_network(recipe.name, recipe.arguments)
     for parameter in network.parameters():
         parameter.data.fill_(seed)
     manifest = Manifest(name, {}, {"source": f"seed {seed}"}, {})

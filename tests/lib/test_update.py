@@ -233,7 +233,8 @@ def test_a_full_disk_leaves_the_published_model(small_studies, base, tmp_path, m
 
 
 def test_the_published_recipe_is_not_updated(tmp_path):
-    network = build_network("dynunet", tiny().correction.network.arguments)
+    small = tiny().correction.network
+    network = build_network(small.name, small.arguments)
     recipe = Path(__file__).parents[2] / "configs" / "published.yaml"
     from clickseg.config import as_values, load_config
 
