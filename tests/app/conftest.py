@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import requests
 import torch
+from dicomweb import SmallPacs, images
 from serving import AFFINES, ROOT, SHAPE, Server, centered, save, tumor_image
 
 from clickseg.config import NetworkConfig, as_values, load_config
 from clickseg.initial.two_stage import TwoStageNetwork
 from clickseg.modelfile import Manifest, save_model
 from clickseg.networks import build_network
+from clickseg_app import pacs_index
 
 
 @pytest.fixture(scope="session")
@@ -187,3 +189,12 @@ def new_study(keeping, server):
 @pytest.fixture
 def study(new_study):
     return new_study()
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A PACS that holds one study; it is looked at anew at each question."""
+    monkeypatch.setattr(pacs_index, "LOOK_AGAIN_S", 0.0)
+    with SmallPacs() as pacs:
+        pacs.add_study(tmp_path / "made", "a", *images())
+        yield pacs

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicomweb import SHAPE, SmallPacs, block, images, seg_by_another
+from dicomweb import SHAPE, block, images, seg_by_another
 from fastapi import HTTPException
 from serving import LABEL, save
 
@@ -18,20 +18,7 @@ from clickseg.journal import Answered, Journals
 from clickseg.record import read_record
 from clickseg.training.split import told_patients
 from clickseg.volume import read_label, read_volume
-from clickseg_app import pacs_index as module
 from clickseg_app.pacs import PacsDatastore
-
-
-@pytest.fixture
-def remote(tmp_path):
-    with SmallPacs() as pacs:
-        pacs.add_study(tmp_path / "made", "a", *images())
-        yield pacs
-
-
-@pytest.fixture(autouse=True)
-def _looks_at_once(monkeypatch):
-    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import dicomweb
 import numpy as np
 import pydicom
 import pytest
-from dicomweb import SmallPacs, block, images, seg_by_another
+from dicomweb import block, images, seg_by_another
 from fastapi import HTTPException
 from serving import LABEL, save
 
@@ -17,23 +17,10 @@ from clickseg.dicom.web import Pacs
 from clickseg.training.split import told_patients
 from clickseg.volume import read_label, read_volume
 from clickseg_app import pacs as module
-from clickseg_app import pacs_index
 from clickseg_app.pacs import PacsDatastore
 
 T1CE, T2 = (header.series_uid for header in headers_of("a"))
 OTHER = headers_of("b")[0].series_uid
-
-
-@pytest.fixture
-def remote(tmp_path):
-    with SmallPacs() as pacs:
-        pacs.add_study(tmp_path / "made", "a", *images())
-        yield pacs
-
-
-@pytest.fixture(autouse=True)
-def _looks_at_once(monkeypatch):
-    monkeypatch.setattr(pacs_index, "LOOK_AGAIN_S", 0.0)
 
 
 @pytest.fixture
