@@ -1,6 +1,5 @@
 import dataclasses
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from clickseg import engine as engine_module
 from clickseg.clicks import Click, voxels_of
 from clickseg.config import load_config
 from clickseg.correction import Correction, LocalCorrection
+from clickseg.correction import local as local_module
 from clickseg.engine import Engine
 from clickseg.geometry import Grid
 from clickseg.initial import Initial
@@ -62,7 +62,7 @@ class Doubtful(torch.nn.Module):
 def mending():
     """Return the initial outline of the echo, and a real correction."""
     config = load_config(DEFAULT).correction
-    config = replace(config, reach_mm=4.0, visible_mm=2.0, cut=(24, 20, 7), edges=None)
+    config = dataclasses.replace(config, reach_mm=4.0, visible_mm=2.0, cut=(24, 20, 7), edges=None)
     correction = LocalCorrection(Doubtful(), config)
     return Models(EchoModels().initial, correction, {"initial": "1", "correction": "2"})
 
@@ -205,21 +205,19 @@ def test_an_answer_that_nobody_holds_gives_its_memory_to_the_next(t1ce):
     assert engine.correct(study, (one, other)).label.ctypes.data != kept.ctypes.data
 
 
-def test_a_correction_that_fails_leaves_no_half_mended_answer(t1ce):
-    models = mending()
-    engine = Engine(models)
+def test_a_correction_that_fails_leaves_no_half_mended_answer(t1ce, monkeypatch):
+    engine = Engine(mending())
     study = engine.study(t1ce)
     one, other = (Click.at((12, n, 12), False, study.grid) for n in (11, 12))
     expected = engine.correct(study, (one,)).label.copy()
 
-    class Failing(torch.nn.Module):
-        def forward(self, _cut):
-            raise RuntimeError("no")
+    def fail(*_):
+        raise RuntimeError("no")
 
-    network, models.correction.network = models.correction.network, Failing()
-    with pytest.raises(RuntimeError, match="no"):
-        engine.correct(study, (one, other))
-    models.correction.network = network
+    with monkeypatch.context() as patched:  # the last step: the spent mask is mended by then
+        patched.setattr(local_module, "most_uncertain", fail)
+        with pytest.raises(RuntimeError, match="no"):
+            engine.correct(study, (one, other))
     assert (engine.correct(study, (one,)).label == expected).all()
 
 
