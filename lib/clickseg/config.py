@@ -51,7 +51,7 @@ class FitConfig:
     """How long and how fast one network is trained.
 
     ``schedule``: ``poly`` falls to 0 as (1 - progress)^0.9, ``plateau`` halves on a plateau of
-    the validation loss.
+    the validation loss. ``bfloat16``: to compute in it where the device does, else in float32.
     """
 
     epochs: Count

@@ -66,6 +66,21 @@ def test_the_same_seed_gives_the_same_network(tmp_path):
     assert not torch.equal(first.weight, other.weight)
 
 
+@pytest.mark.parametrize("supported", [True, False])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_it_computes_in_bfloat16_where_the_device_does(tmp_path, monkeypatch, supported, wanted):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, raising=False)
+    seen = set()
+
+    def watched_loss(net, x):
+        seen.add(net(x).dtype)
+        return loss_of(net, x)
+
+    config = replace(FIT, epochs=1, bfloat16=wanted)
+    fit(network(), config, Run(tmp_path, "test", 1), draw, watched_loss)
+    assert seen == {torch.bfloat16 if supported and wanted else torch.float32}
+
+
 def test_it_learns(tmp_path):
     net = train(tmp_path, replace(FIT, epochs=30, steps_per_epoch=20, rate=0.05))
     np.testing.assert_allclose(net.weight.detach(), [[1, 1]], atol=0.02)

@@ -95,6 +95,20 @@ def test_folded_pixels_come_back_to_their_places():
     assert torch.equal(folded[1, 4:8, 2, 1], image[1, 1, 4:6, 2:4].flatten(0, 1))
 
 
+def test_coarser_levels_of_folded_pixels_answer_in_training_alone():
+    deep = {**FOLDED, "deep_supervision": True, "deep_supr_num": 1}
+    network, image = build_network("folded_dynunet", deep), torch.randn(2, 3, 16, 8, 5)
+    heads = network.train()(image)
+    assert heads.shape == (2, 2, 2, 16, 8, 5)
+    finest = network.eval()(image)  # instance norm is the same in both
+    torch.testing.assert_close(heads[:, 0], finest)
+    # The coarser head knows every second folded pixel: squares of two by two come again.
+    folded = heads[:, 1].unflatten(2, (8, 2)).unflatten(4, (4, 2))
+    again = folded.unflatten(2, (4, 2)).unflatten(5, (2, 2))
+    torch.testing.assert_close(again[:, :, :, 0], again[:, :, :, 1])
+    torch.testing.assert_close(again[..., 0, :, :], again[..., 1, :, :])
+
+
 @pytest.mark.parametrize("size", [(12, 10), (12, 10, 8)])
 def test_a_gate_opens_closes_and_follows_its_signal(size):
     gate = AttentionGate(len(size), 4, 6)

@@ -3,7 +3,8 @@
 ``ClickUNet`` is RITM's way (Sofiiuk 2022, arXiv:2102.06583): click maps and the previous mask pass
 a small block of their own, whose result is added to the first features of the image. ``Refiner`` is
 FocalClick's second network (Chen 2022, arXiv:2204.02574). The body is MONAI's DynUNet in place of
-HRNet or SegFormer pretrained on photographs.
+HRNet or SegFormer pretrained on photographs. As theirs, it works at less than the resolution of the
+image, which their stems quarter and this one halves, losing no pixel.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ class ClickUNet(nn.Module):
 
     Args:
         click_channels: click maps and previous mask.
-        filters: channels of the stages.
+        filters: channels of the stages, from half the resolution on.
     """
 
     def __init__(self, click_channels: int, filters: Sequence[int]) -> None:
         super().__init__()
         width = filters[0]
-        self.image = nn.Conv2d(IMAGE_CHANNELS, width, 3, padding=1)
+        self.image = nn.Sequential(
+            nn.PixelUnshuffle(2), nn.Conv2d(4 * IMAGE_CHANNELS, width, 3, padding=1)
+        )
         self.clicks = nn.Sequential(
-            nn.Conv2d(click_channels, CLICK_WIDTH, 1),
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4 * click_channels, CLICK_WIDTH, 1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(CLICK_WIDTH, width, 3, padding=1),
         )
@@ -39,17 +43,18 @@ class ClickUNet(nn.Module):
         self.body = DynUNet(
             spatial_dims=2,
             in_channels=width,
-            out_channels=1,
+            out_channels=4,
             kernel_size=[3] * len(filters),
             strides=steps,
             upsample_kernel_size=steps[1:],
             filters=list(filters),
             norm_name="instance",
         )
+        self.unfold = nn.PixelShuffle(2)
 
     def forward(self, image: Tensor, clicks: Tensor) -> Tensor:
         """Return logits ``(B, 1, H, W)``; images are ``(B, 2, H, W)``, clicks ``(B, C, H, W)``."""
-        logits: Tensor = self.body(self.image(image) + self.clicks(clicks))
+        logits: Tensor = self.unfold(self.body(self.image(image) + self.clicks(clicks)))
         return logits
 
 

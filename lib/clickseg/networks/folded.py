@@ -23,6 +23,8 @@ class FoldedDynUNet(nn.Module):
         out_channels: of the logits ``(B, C, I, J, K)``.
         kernel_size, strides, upsample_kernel_size, filters: by level, from the folded one on.
         norm_name: of the normalization.
+        deep_supervision, deep_supr_num: whether coarser levels answer, too, in training, and how
+            many; the logits then are ``(B, 1 + deep_supr_num, C, I, J, K)``, the finest first.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class FoldedDynUNet(nn.Module):
         upsample_kernel_size: Sequence[Any],
         filters: Sequence[int],
         norm_name: str,
+        deep_supervision: bool = False,
+        deep_supr_num: int = 1,
     ) -> None:
         super().__init__()
         self.body = DynUNet(
@@ -45,12 +49,33 @@ class FoldedDynUNet(nn.Module):
             upsample_kernel_size=upsample_kernel_size,
             filters=filters,
             norm_name=norm_name,
+            deep_supervision=deep_supervision,
+            deep_supr_num=deep_supr_num,
         )
+
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The deepest layer, under the name that it has in a DynUNet."""
+        layer: nn.Module = self.body.bottleneck
+        return layer
+
+    @property
+    def upsamples(self) -> nn.ModuleList:
+        """The layers that lead up from it, likewise."""
+        layer: nn.ModuleList = self.body.upsamples
+        return layer
+
+    @property
+    def output_block(self) -> nn.Module:
+        """The last layer, likewise: four logits a folded pixel."""
+        layer: nn.Module = self.body.output_block
+        return layer
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits on the voxels of the image."""
         batch, _, i, j, k = image.shape
         squares = image.reshape(batch, -1, i // 2, 2, j // 2, 2, k)
         logits = self.body(squares.permute(0, 1, 3, 5, 2, 4, 6).flatten(1, 3))
-        pixels: Tensor = logits.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3, 6)
-        return pixels.reshape(batch, -1, i, j, k)
+        heads = logits.shape[1:-4]  # none but in training with deep supervision
+        pixels: Tensor = logits.unflatten(-4, (-1, 2, 2)).movedim((-5, -4), (-4, -2))
+        return pixels.reshape(batch, *heads, -1, i, j, k)

@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from clickseg.atomic import replacing
 from clickseg.config import FitConfig
+from clickseg.precision import has_bfloat16
 from clickseg.training import processes
 from clickseg.training.tracking import mlflow_logger
 
@@ -94,6 +95,8 @@ def fit(
         else None
     )
     device_type = torch.device(run.device).type
+    # A CPU without instructions for it would take minutes a step.
+    is_short = config.bfloat16 and has_bfloat16(run.device)
     parts = max(run.parts, processes.count())
     mine = range(processes.number(), parts, processes.count())
 
@@ -108,7 +111,7 @@ def fit(
             )
             torch.manual_seed(int(rng.integers(2**31)))
             batch = draw(rng)
-            with torch.autocast(device_type, torch.bfloat16, enabled=config.bfloat16):
+            with torch.autocast(device_type, torch.bfloat16, enabled=is_short):
                 loss = loss_of(network, batch) / parts
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
