@@ -202,8 +202,17 @@ def read_case_label(case: Case, grid: Grid) -> NDArray[np.uint8]:
     """
     if case.label is None:
         raise ImageError(f"case {case.case_id} has no label in {LABEL_FOLDER}")
-    label = read_label(case.label)
-    check_same_grid(label, grid, case.label.name)
+    return read_mask(case.label, grid)
+
+
+def read_mask(path: Path, grid: Grid) -> NDArray[np.uint8]:
+    """Read a mask of an image as canonical uint8 0/1.
+
+    Raises:
+        ImageError: if it cannot be read, or lies on another grid than the image.
+    """
+    label = read_label(path)
+    check_same_grid(label, grid, path.name)
     return np.ascontiguousarray(grid.to_canonical(label.array))
 
 

@@ -57,6 +57,7 @@ class _Painting:
 def painter(monkeypatch):
     monkeypatch.setitem(methods.BUILDERS, "ours", lambda _: Painter())
     monkeypatch.setattr(run, "_METHODS", {})  # what a test loads is for it alone
+    monkeypatch.setattr(run, "_OPENED", {})
     Painter.opened = 0
 
 
@@ -128,6 +129,39 @@ def test_what_a_method_breaks_is_found(studies, tmp_path, monkeypatch):
 def test_starting_from_nothing_and_without_a_sequence(studies, tmp_path):
     done = evaluate(studies, tmp_path / "out", "--start", "nothing", "--sequences", "t2")
     assert done.exit_code == 0
+
+
+def test_starting_from_the_masks_of_another_evaluation(studies, tmp_path):
+    evaluate(studies, tmp_path / "first")
+    masks = tmp_path / "first" / "masks" / "ours"
+    for path in masks.glob("*-last.nii.gz"):  # begin where the first one ended
+        path.rename(path.with_name(path.name.replace("-last", "-start")))
+    done = evaluate(studies, tmp_path / "second", "--start", str(masks))
+    assert done.exit_code == 0
+    first, second = (
+        json.loads((tmp_path / name / "summary.json").read_text())["methods"]["ours"]["dice"]
+        for name in ("first", "second")
+    )
+    assert second[0] == first[4] > first[0]
+    assert Painter.opened == 6
+    evaluate(studies, tmp_path / "second", "--start", str(masks))
+    assert Painter.opened == 6
+    (masks / "case-1-start.nii.gz").write_bytes((masks / "case-2-start.nii.gz").read_bytes())
+    evaluate(studies, tmp_path / "second", "--start", str(masks))
+    assert Painter.opened == 7  # the one whose start mask is another now
+    (masks / "case-3-start.nii.gz").unlink()
+    with pytest.raises(ImageError, match="none of case-3"):
+        evaluate(studies, tmp_path / "second", "--start", str(masks))
+
+
+def test_each_study_is_read_once_for_all_methods(studies, tmp_path, monkeypatch):
+    monkeypatch.setitem(methods.BUILDERS, "flooding", lambda _: Painter())
+    read, counted = [], run.read_study
+    monkeypatch.setattr(run, "read_study", lambda *paths: read.append(paths) or counted(*paths))
+    evaluate(studies, tmp_path / "out", "--models", "ours,flooding")
+    assert len(read) == 3
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [result["method"] for result in results] == 3 * ["ours"] + 3 * ["flooding"]
 
 
 @pytest.mark.parametrize(

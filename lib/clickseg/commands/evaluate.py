@@ -25,6 +25,7 @@ from clickseg.evaluation.run import (
     Job,
     Plan,
     Sequences,
+    holds_masks,
     initial_of,
     method_of,
     run_jobs,
@@ -60,7 +61,10 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the simulated reader.", min=0)] = 0,
     start: Annotated[
         str,
-        typer.Option(help="Start masks: own, nothing, or a folder whose initial model makes them."),
+        typer.Option(
+            help="Start masks: own, nothing, or a folder: of masks as --out has them "
+            "(ID-start.nii.gz), or of an initial model that makes them."
+        ),
     ] = OWN,
     sequences: Annotated[str, typer.Option(help="What is there: both, t1ce or t2.")] = "both",
     jobs: Annotated[int, typer.Option(help="Studies at once, one thread each.", min=1)] = 1,
@@ -78,7 +82,7 @@ def evaluate(
         raise typer.BadParameter(f"--models names a method twice: {models}")
     # What is missing is told now, not after an hour.
     versions = {name: method_of(name, folder).version for name, folder in methods}
-    if start not in (OWN, NOTHING):
+    if start not in (OWN, NOTHING) and not holds_masks(start):
         initial_of(start)
     cases = labeled_cases(studies, labels)
     if side != ALL and given is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from clickseg.initial import Initial
 from clickseg.models import load_initial
 from clickseg.precision import one_thread
 from clickseg.reader import Robot
-from clickseg.study import Case, Study, placing_of, read_case_label, read_study
+from clickseg.study import Case, Study, placing_of, read_case_label, read_mask, read_study
 from clickseg.volume import ImageError, Volume, write_volume
 
 Sequences = Literal["both", "t1ce", "t2"]
@@ -38,7 +39,8 @@ OWN, NOTHING = "own", "nothing"
 class Plan:
     """What all studies of a run have in common.
 
-    ``start`` is ``own``, ``nothing``, or a folder whose initial model makes the start masks.
+    ``start`` is ``own``, ``nothing``, or a folder: of start masks as an evaluation writes them
+    (``<id>-start.nii.gz``), or of an initial model that makes them.
     """
 
     clicks: int
@@ -65,18 +67,38 @@ class Job:
 
 
 def run_jobs(jobs: Sequence[Job], processes: int) -> list[dict[str, Any]]:
-    """Do what is not done yet, and return the results of all jobs in their order."""
+    """Do what is not done yet, and return the results of all jobs in their order.
+
+    All that is asked about a study is done together, so that it is read once.
+    """
+    by_study: dict[Path, list[int]] = {}
+    for number, job in enumerate(jobs):
+        by_study.setdefault(job.case.t1ce, []).append(number)
+    done = tqdm(desc="evaluating", unit="reading", total=len(jobs))
+    results: dict[int, dict[str, Any]] = {}
     if processes == 1:
-        return [do(job) for job in tqdm(jobs, desc="evaluating", unit="study")]
+        for number in itertools.chain.from_iterable(by_study.values()):
+            results[number] = do(jobs[number])
+            done.update()
+        return [results[number] for number in range(len(jobs))]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(do, job): number for number, job in enumerate(jobs)}
-        done = tqdm(as_completed(futures), desc="evaluating", unit="study", total=len(jobs))
+        futures = {
+            pool.submit(do_all, [jobs[number] for number in numbers]): numbers
+            for numbers in by_study.values()
+        }
         try:
-            results = {futures[future]: future.result() for future in done}
+            for future in as_completed(futures):
+                results |= zip(futures[future], future.result(), strict=True)
+                done.update(len(futures[future]))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # told now, not after all the others
             raise
     return [results[number] for number in range(len(jobs))]
+
+
+def do_all(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Do some jobs, one after the other; see ``do``."""
+    return [do(job) for job in jobs]
 
 
 def do(job: Job) -> dict[str, Any]:
@@ -88,18 +110,15 @@ def do(job: Job) -> dict[str, Any]:
     method = method_of(job.name, job.folder)
     settings = asdict(job.plan) | {
         "method_version": method.version,
-        "start_version": _start_version(job.plan.start),
+        "start_version": _start_version(job.plan.start, job.case),
         "clickseg": __version__,
         "files": fingerprints(job.case),
     }
     kept = _kept(job.path)
     if kept is not None and kept["settings"] == settings:
         return kept
-    study = read_study(job.case.t1ce, job.case.t2)
-    label = read_case_label(job.case, study.grid)
-    study = leave_out(study, job.plan.sequences)
     with one_thread():
-        start = start_mask(study, job.plan.start)
+        study, label, start = _opened(job.case, job.plan, str(settings["files"]))
         reading, first, last = read(
             method, study, label, start, job.plan.clicks, job.plan.robot, job.plan.seed
         )
@@ -151,22 +170,49 @@ def leave_out(study: Study, sequences: Sequences) -> Study:
     return replace(study, image=image, t2_path=None if sequences == "t1ce" else study.t2_path)
 
 
+def _opened(case: Case, plan: Plan, files: str) -> tuple[Study, Mask, Mask | None]:
+    """Return a study as a plan wants it, its label and start mask; the last one is kept."""
+    key = (files, plan.sequences, plan.start, _start_version(plan.start, case))
+    if key not in _OPENED:
+        study = read_study(case.t1ce, case.t2)
+        label = read_case_label(case, study.grid)
+        study = leave_out(study, plan.sequences)
+        start = start_mask(study, plan.start)
+        _OPENED.clear()
+        _OPENED[key] = study, label, start
+    return _OPENED[key]
+
+
 def start_mask(study: Study, start: str) -> Mask | None:
     """Return the mask that all methods start from, or None where each has its own.
 
     Raises:
-        ModelError: if a folder without an initial model was named.
+        ImageError: if a folder of start masks lacks this study's, or has it on another grid.
+        ModelError: if a folder without start masks has no initial model either.
     """
     if start == OWN:
         return None
     if start == NOTHING:
-        nothing = np.zeros(study.grid.canonical.shape, dtype=np.uint8)
-        nothing.flags.writeable = False
-        return nothing
-    initial, _ = initial_of(start)
-    mask: Mask = initial(study).mask
+        mask = np.zeros(study.grid.canonical.shape, dtype=np.uint8)
+    elif holds_masks(start):
+        path = _mask_path(start, study.case_id)
+        if not path.is_file():
+            raise ImageError(f"{start} holds start masks, but none of {study.case_id}")
+        mask = read_mask(path, study.grid)
+    else:
+        initial, _ = initial_of(start)
+        mask = initial(study).mask
     mask.flags.writeable = False  # so that the engine hashes it once
     return mask
+
+
+def holds_masks(start: str) -> bool:
+    """Tell whether a start is a folder of start masks, as an evaluation writes them."""
+    return start not in (OWN, NOTHING) and any(Path(start).glob("*-start.nii.gz"))
+
+
+def _mask_path(start: str, case_id: str) -> Path:
+    return Path(start) / f"{case_id}-start.nii.gz"
 
 
 def initial_of(folder: str) -> tuple[Callable[[Study], Initial], str]:
@@ -176,14 +222,23 @@ def initial_of(folder: str) -> tuple[Callable[[Study], Initial], str]:
     return _INITIALS[folder]
 
 
-def _start_version(start: str) -> str:
-    return "" if start in (OWN, NOTHING) else initial_of(start)[1]
+def _start_version(start: str, case: Case) -> str:
+    """Name what a start mask depends on: its file's content, the initial model, or nothing."""
+    if start in (OWN, NOTHING):
+        return ""
+    if holds_masks(start):
+        path = _mask_path(start, case.case_id)
+        return _FINGERPRINT(path) if path.is_file() else ""
+    return initial_of(start)[1]
 
 
 _FINGERPRINT = Fingerprints()
 _METHODS: dict[tuple[str, Path], Method] = {}
 _INITIALS: dict[str, tuple[Callable[[Study], Initial], str]] = {}
 """What a process has loaded: many studies share it."""
+
+_OPENED: dict[tuple[str, ...], tuple[Study, Mask, Mask | None]] = {}
+"""The study that was looked at last: several methods are asked about it in turn."""
 
 
 def method_of(name: str, folder: Path) -> Method:
