@@ -17,11 +17,13 @@ from clickseg.commands.score import score
 from clickseg.commands.search import search
 from clickseg.commands.segment import correct, segment
 from clickseg.commands.simulate_loop import simulate_loop
+from clickseg.commands.summarize import summarize
 from clickseg.commands.table import table
 from clickseg.commands.to_dicom import to_dicom
 from clickseg.commands.train import train
 from clickseg.config import ConfigError
 from clickseg.evaluation.methods import MethodError
+from clickseg.evaluation.written import MergeError
 from clickseg.importing.source import ImportingError
 from clickseg.learning.holdout import HoldOutError
 from clickseg.learning.store import StoreBusyError
@@ -35,6 +37,7 @@ EXPECTED = (
     HoldOutError,
     ImageError,
     ImportingError,
+    MergeError,
     MethodError,
     ModelError,
     StoreBusyError,
@@ -53,6 +56,7 @@ app.command("import-nifti")(import_nifti)
 app.command("segment")(segment)
 app.command("correct")(correct)
 app.command("evaluate")(evaluate)
+app.command("summarize")(summarize)
 app.command("score")(score)
 app.command("search")(search)
 app.command("picture")(picture)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,11 +13,9 @@ import numpy as np
 import typer
 
 from clickseg import __version__
-from clickseg.atomic import write_text
 from clickseg.clicks import Click
 from clickseg.drawing import Outlines, draw_picture
 from clickseg.evaluation.methods import parse_method, train_minutes
-from clickseg.evaluation.plots import plot_curves, plot_volumes
 from clickseg.evaluation.run import (
     NOTHING,
     OWN,
@@ -30,8 +27,7 @@ from clickseg.evaluation.run import (
     method_of,
     run_jobs,
 )
-from clickseg.evaluation.summary import summarize
-from clickseg.evaluation.table import as_markdown, caption_of
+from clickseg.evaluation.written import Evaluation
 from clickseg.machine import describe_machine
 from clickseg.reader import Robot
 from clickseg.study import Case, labeled_cases, read_case_label, read_study
@@ -91,19 +87,13 @@ def evaluate(
     work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
     results = run_jobs(work, jobs)
     told = asdict(plan) | {"side": side, "versions": versions, "clickseg": __version__}
-    summary = summarize(results, clicks) | {
+    summed = {
         "plan": told,
         "command": shlex.join(["clickseg", *sys.argv[1:]]),
         "machine": describe_machine(),
     }
-    for name, folder in methods:
-        summary["methods"][name]["train_minutes"] = train_minutes(name, folder)
-    write_text(out / "results.json", json.dumps(results, indent=1))
-    write_text(out / "summary.json", json.dumps(summary, indent=1))
-    table = as_markdown(summary, caption_of(summary))
-    write_text(out / "summary.md", table)
-    plot_curves(results, clicks, out / "dice.png")
-    plot_volumes(results, out / "volumes.png")
+    minutes = {name: train_minutes(name, folder) for name, folder in methods}
+    table = Evaluation(results, summed, minutes).write(out)
     for name, _ in methods:
         _draw_examples([r for r in results if r["method"] == name], cases, out)
     typer.echo(table)

@@ -32,12 +32,13 @@ def as_markdown(summary: dict[str, Any], caption: str = "") -> str:
 
 
 def caption_of(summary: dict[str, Any]) -> str:
-    """Return by which command a summary was made, with what weights and where."""
+    """Return by which commands a summary was made, with what weights and where."""
     plan, machine = dict(summary["plan"]), summary["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in plan.pop("versions").items())
     where = ", ".join(f"{key}: {value}" for key, value in machine.items())
     settings = ", ".join(f"{key}: {value}" for key, value in plan.items())
-    return f"`{summary['command']}`\n\n{settings}. Weights and settings: {versions}. {where}."
+    commands = "\n\n".join(f"`{line}`" for line in summary["command"].splitlines())
+    return f"{commands}\n\n{settings}. Weights and settings: {versions}. {where}."
 
 
 def _p_values(summary: dict[str, Any]) -> list[str]:

@@ -1,0 +1,20 @@
+"""``clickseg summarize``: several evaluations of the same studies as one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clickseg.evaluation.written import merge, read_evaluation
+
+
+def summarize(
+    evaluations: Annotated[
+        list[Path], typer.Argument(help="Folders that `clickseg evaluate` wrote; ours first.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the results; may be one of them.")],
+) -> None:
+    """Put methods that were evaluated one by one side by side, and test them against ours."""
+    typer.echo(merge([read_evaluation(folder) for folder in evaluations]).write(out))

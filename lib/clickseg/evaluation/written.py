@@ -1,0 +1,114 @@
+"""What an evaluation leaves in its folder, and how several of the same studies become one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clickseg.atomic import write_text
+from clickseg.evaluation.plots import plot_curves, plot_volumes
+from clickseg.evaluation.summary import summarize
+from clickseg.evaluation.table import as_markdown, caption_of
+
+Result = dict[str, Any]
+
+RESULTS, SUMMARY = "results.json", "summary.json"
+
+SAME = ("clicks", "robot", "seed", "sequences", "files")
+"""What readings must have in common, study by study, to stand in one table."""
+
+
+class MergeError(ValueError):
+    """Evaluations that do not fit together; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All readings, and what stands beside their summary.
+
+    ``told``: ``plan``, ``command`` and ``machine``; ``train_minutes`` by method.
+    """
+
+    results: list[Result]
+    told: dict[str, Any]
+    train_minutes: dict[str, float | None]
+
+    @property
+    def clicks(self) -> int:
+        """How many clicks a study had at most."""
+        return int(self.told["plan"]["clicks"])
+
+    def write(self, out: Path) -> str:
+        """Write results, summary and plots; return the table."""
+        summary = summarize(self.results, self.clicks) | self.told
+        for name, minutes in self.train_minutes.items():
+            summary["methods"][name]["train_minutes"] = minutes
+        write_text(out / RESULTS, json.dumps(self.results, indent=1))
+        write_text(out / SUMMARY, json.dumps(summary, indent=1))
+        table = as_markdown(summary, caption_of(summary))
+        write_text(out / "summary.md", table)
+        plot_curves(self.results, self.clicks, out / "dice.png")
+        plot_volumes(self.results, out / "volumes.png")
+        return table
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read what ``Evaluation.write`` wrote.
+
+    Raises:
+        MergeError: if the folder holds no evaluation.
+    """
+    try:
+        results, summary = (
+            json.loads((folder / name).read_text(encoding="utf-8")) for name in (RESULTS, SUMMARY)
+        )
+    except (OSError, ValueError) as error:
+        raise MergeError(f"{folder} holds no evaluation ({RESULTS}, {SUMMARY}): {error}") from error
+    minutes = {name: one.get("train_minutes") for name, one in summary["methods"].items()}
+    told = {key: summary[key] for key in ("plan", "command", "machine")}
+    return Evaluation(results, told, minutes)
+
+
+def merge(parts: Sequence[Evaluation]) -> Evaluation:
+    """Put evaluations of the same studies, by different methods, side by side.
+
+    The plan is the first one's but for the versions, which are all of them; where commands,
+    machines or starts differ, all are told.
+
+    Raises:
+        MergeError: if a method comes twice, or a study was not read alike by all.
+    """
+    results = [result for part in parts for result in part.results]
+    names = [name for part in parts for name in part.train_minutes]
+    if len(set(names)) < len(names):
+        raise MergeError(f"each method must come once, got {', '.join(names)}")
+    studies = [{result["study"] for result in results if result["method"] == n} for n in names]
+    if any(one != studies[0] for one in studies):
+        raise MergeError("the evaluations are of different studies")
+    first: dict[str, Result] = {}
+    for result in results:
+        known = first.setdefault(result["study"], result)
+        for key in SAME:
+            if result["settings"][key] != known["settings"][key]:
+                raise MergeError(
+                    f"{result['study']} was read by {known['method']} and {result['method']} with "
+                    f"different {key}: {known['settings'][key]}, {result['settings'][key]}"
+                )
+    plans = [part.told["plan"] for part in parts]
+    versions = {name: text for plan in plans for name, text in plan["versions"].items()}
+    starts = _joined([str(plan["start"]) for plan in plans])
+    machines = [part.told["machine"] for part in parts]
+    told = {
+        "plan": plans[0] | {"versions": versions, "start": starts},
+        "command": "\n".join(part.told["command"] for part in parts),
+        "machine": {key: _joined([str(one[key]) for one in machines]) for key in machines[0]},
+    }
+    minutes = {name: value for part in parts for name, value in part.train_minutes.items()}
+    return Evaluation(results, told, minutes)
+
+
+def _joined(values: Sequence[str]) -> str:
+    return " / ".join(dict.fromkeys(values))

@@ -1,0 +1,84 @@
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from clickseg.evaluation.scores import score
+from clickseg.evaluation.written import Evaluation, MergeError, merge, read_evaluation
+from clickseg.geometry import Grid
+
+GRID = Grid((7, 5, 3), np.diag([0.5, 0.5, 1.5, 1.0]))
+LABEL = np.zeros((7, 5, 3), np.uint8)
+LABEL[2:5, 1:4, 1] = 1
+PLAN = {"clicks": 1, "robot": "center", "seed": 0, "start": "own", "sequences": "both"}
+
+
+def reading(method, study, **settings):
+    """One click that mends a mask which lacks one of nine voxels."""
+    start = LABEL.copy()
+    start[2, 1, 1] = 0
+    return {
+        "study": study, "method": method, "label_ml": 9 * 0.375 / 1000,
+        "settings": PLAN | {"files": [f"hash of {study}"]} | settings,
+        "scores": [asdict(score(mask, LABEL, GRID)) for mask in (start, LABEL)],
+        "clicks": [{"point_ras": [1.0, 0.5, 1.5], "is_foreground": True}],
+        "changed_outside": [0], "disobeyed": 0, "click_ms": [20.0],
+    }  # fmt: skip
+
+
+def evaluation(method, studies=("a", "b"), cores=2, **settings):
+    told = {
+        "plan": PLAN | settings | {"versions": {method: f"hash of {method}"}},
+        "command": f"clickseg evaluate --models {method}",
+        "machine": {"processor": "one", "cores": cores},
+    }
+    results = [reading(method, study, **settings) for study in studies]
+    return Evaluation(results, told, {method: 12.5})
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    one = evaluation("ours")
+    table = one.write(tmp_path)
+    assert read_evaluation(tmp_path) == one
+    assert (tmp_path / "summary.md").read_text() == table
+    assert "| ours | 0.941 | 1.000 |" in table  # 2 * 8 / 17
+    assert (tmp_path / "dice.png").stat().st_size > 100
+
+
+def test_methods_that_were_evaluated_one_by_one_stand_in_one_table(tmp_path):
+    masks = "first/masks/ours"
+    parts = [evaluation("ours"), evaluation("flooding", cores=4, start=masks)]
+    merged = merge(parts)
+    assert [result["method"] for result in merged.results] == 2 * ["ours"] + 2 * ["flooding"]
+    table = merged.write(tmp_path)
+    assert "`clickseg evaluate --models ours`\n\n`clickseg evaluate --models flooding`" in table
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["plan"]["versions"] == {n: f"hash of {n}" for n in ("ours", "flooding")}
+    assert summary["plan"]["start"] == f"own / {masks}"
+    assert summary["machine"] == {"processor": "one", "cores": "2 / 4"}
+    assert summary["methods"]["flooding"]["p_against_ours"]["same_start"] is True
+    assert summary["methods"]["flooding"]["train_minutes"] == 12.5
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (evaluation("ours"), "each method must come once"),
+        (evaluation("flooding", studies=("a",)), "different studies"),
+        (evaluation("flooding", seed=3), "a was read by ours and flooding with different seed"),
+        (evaluation("flooding", files=["another"]), "different files"),
+        (evaluation("flooding", robot="jitter"), "different robot: center, jitter"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(other, said):
+    with pytest.raises(MergeError, match=said):
+        merge([evaluation("ours"), other])
+
+
+def test_a_folder_without_an_evaluation_is_told(tmp_path):
+    with pytest.raises(MergeError, match="holds no evaluation"):
+        read_evaluation(tmp_path)
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(MergeError, match="holds no evaluation"):
+        read_evaluation(tmp_path)
