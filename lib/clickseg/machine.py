@@ -21,6 +21,11 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def memory_bytes() -> int:
+    """Return how much memory the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that there was not enough memory, of the CPU or of a GPU.
 

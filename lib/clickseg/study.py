@@ -9,12 +9,13 @@ import itertools
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clickseg.cache import ByteCache, Fingerprints
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.placement import Placing, place, read_placing
 from clickseg.registration import Mode, Registration
@@ -167,8 +168,21 @@ def placing_of(t1ce: Path, mode: Mode | None = None) -> Placing:
     return read_placing(t1ce.parent / PLACING_FOLDER, stem_of(t1ce), mode)
 
 
+_REMEMBERED: ByteCache[Study] = ByteCache(0)
+_FINGERPRINTS = Fingerprints()
+
+
+def remember_studies(limit_bytes: int) -> None:
+    """Let ``read_study`` keep what it reads, up to so many bytes: for whoever reads it often.
+
+    Nobody may write into the image of a study then. 0 keeps nothing, as at the start.
+    """
+    _REMEMBERED.clear()
+    _REMEMBERED.limit_bytes = limit_bytes
+
+
 def read_study(t1ce: Path, t2: Path | None = None, placing: Placing | None = None) -> Study:
-    """Read a study.
+    """Read a study, or return it as it was read before; see ``remember_studies``.
 
     Args:
         t1ce: the image whose grid counts.
@@ -178,6 +192,18 @@ def read_study(t1ce: Path, t2: Path | None = None, placing: Placing | None = Non
     Raises:
         ImageError: if a file cannot be used, or the T2 lies elsewhere than the T1ce.
     """
+    if not _REMEMBERED.limit_bytes:
+        return _read(t1ce, t2, placing)
+    names = [_FINGERPRINTS(path) for path in (t1ce, t2) if path is not None]
+    key = (stem_of(t1ce), *names, t2 is None, placing or placing_of(t1ce))
+    study = _REMEMBERED.get(key)
+    if study is None:
+        study = _read(t1ce, t2, placing)
+        _REMEMBERED.put(key, study, study.nbytes)
+    return replace(study, t2_path=None if study.t2_path is None else t2)
+
+
+def _read(t1ce: Path, t2: Path | None, placing: Placing | None) -> Study:
     first = read_volume(t1ce)
     grid, case_id = first.grid, stem_of(t1ce)
     image = np.zeros((2, *grid.canonical.shape), dtype=np.float32)

@@ -141,6 +141,12 @@ def test_the_command_writes_numbers_and_a_plot(studies, base, tmp_path):
     assert values["strategies"]["first"]["labelled"] == [0, 2]
     assert values["studies"] == {"to choose from": 5, "held out": 2}
     assert (tmp_path / "out/loop.png").stat().st_size > 5000
+    again = words.copy()
+    again[again.index(str(tmp_path / "out"))] = str(tmp_path / "two at once")
+    result = CliRunner().invoke(app, [*again, "--jobs", "2", "--threads", "1"])
+    assert result.exit_code == 0, result.output
+    both = json.loads((tmp_path / "two at once/loop.json").read_text())
+    assert both["strategies"] == values["strategies"]
 
 
 @pytest.mark.parametrize(

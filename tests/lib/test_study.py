@@ -12,6 +12,7 @@ from clickseg.study import (
     normalize,
     read_case_label,
     read_study,
+    remember_studies,
     told_alike,
 )
 from clickseg.volume import ImageError, Volume, write_volume
@@ -69,6 +70,37 @@ def test_a_t2_lands_where_it_lies_in_the_patient(tmp_path):
     study = read_study(save(tmp_path / "a.nii.gz", noise()), save(tmp_path / "b.nii.gz", t2, other))
     # In the T1ce: I = (0.2 + 7) / 0.4 = 18, J = (7 - 3) / 0.5 = 8, K = (29 - 11) / 1.5 = 12.
     assert np.unravel_index(study.image[1].argmax(), SHAPE) == (18, 8, 12)
+
+
+@pytest.fixture
+def remembering():
+    remember_studies(1 << 30)
+    yield
+    remember_studies(0)
+
+
+def test_a_study_is_read_again_where_it_is_not_remembered(tmp_path):
+    t1ce = save(tmp_path / "a.nii.gz", noise())
+    assert read_study(t1ce).image is not read_study(t1ce).image
+
+
+@pytest.mark.usefixtures("remembering")
+def test_a_remembered_study_is_known_by_what_its_files_hold(tmp_path):
+    t1ce, t2 = save(tmp_path / "a.nii.gz", noise()), save(tmp_path / "t2" / "a.nii.gz", noise(1))
+    study = read_study(t1ce, t2)
+    (tmp_path / "linked" / "t2").mkdir(parents=True)
+    for path in (t1ce, t2):
+        (tmp_path / "linked" / path.relative_to(tmp_path)).symlink_to(path)
+    linked = read_study(tmp_path / "linked" / "a.nii.gz", tmp_path / "linked" / "t2" / "a.nii.gz")
+    assert linked.image is study.image
+    assert linked.t2_path == tmp_path / "linked" / "t2" / "a.nii.gz"
+    alone = read_study(t1ce)
+    assert alone.t2_path is None
+    assert not alone.image[1].any()
+    save(t1ce, noise(2))
+    assert read_study(t1ce, t2).image is not study.image
+    remember_studies(100)  # too little for one
+    assert read_study(t1ce, t2).image is not read_study(t1ce, t2).image
 
 
 def test_a_t2_of_another_place_is_refused(tmp_path):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +22,10 @@ from clickseg.commands.seeds import read_seeds
 from clickseg.config import ConfigError, SplitConfig, config_from
 from clickseg.learning.settings import UPDATE, UpdateConfig, load_update
 from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
-from clickseg.machine import describe_machine
+from clickseg.machine import describe_machine, memory_bytes
 from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS
-from clickseg.study import labeled_cases
+from clickseg.study import labeled_cases, remember_studies
 from clickseg.training.split import split_cases
 from clickseg.training.start import select
 
@@ -46,12 +49,13 @@ def simulate_loop(
     base: Annotated[Path, typer.Option(help="The models that the loop begins with.")] = WEIGHTS,
     update: Annotated[Path, typer.Option(help="Settings of an update.")] = UPDATE,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of a run; 0 takes all cores.", min=0)
+    ] = 0,
+    jobs: Annotated[int, typer.Option(help="Runs at once, each in a process.", min=1)] = 1,
 ) -> None:
     """Run the whole loop with a simulated reader; write loop.json and loop.png."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if threads:
-        torch.set_num_threads(threads)
     names = list(ORDERS) if strategy == "all" else strategy.split(",")
     unknown = [name for name in names if name not in ORDERS]
     if unknown:
@@ -72,21 +76,57 @@ def simulate_loop(
     }
     runs: dict[str, dict[int, list[Step]]] = {name: {} for name in names}
     # Seed by seed, so that a stop leaves all strategies with fewer seeds.
-    for seed in numbers:
-        for name in names:
-            loop = Loop(
-                cases=select(cases, split.training),
-                held=select(cases, split.validation),
-                strategy=name,
-                seed=seed,
-                folder=out / f"{name}-{seed}",
-                base=base,
-                update=settings,
-                reader=Reader(clicks, good),
-                device=device,
-            )
-            runs[name][seed] = loop.run(rounds, per_round)
-            _write(out, told | summarize_loops({key: one for key, one in runs.items() if one}))
+    loops = [
+        Loop(
+            cases=select(cases, split.training),
+            held=select(cases, split.validation),
+            strategy=name,
+            seed=seed,
+            folder=out / f"{name}-{seed}",
+            base=base,
+            update=settings,
+            reader=Reader(clicks, good),
+            device=device,
+        )
+        for seed in numbers
+        for name in names
+    ]
+    for loop, steps in _run_all(loops, rounds, per_round, threads, jobs):
+        runs[loop.strategy][loop.seed] = steps
+        ordered = {name: dict(sorted(one.items())) for name, one in runs.items() if one}
+        _write(out, told | summarize_loops(ordered))
+
+
+def _run_all(
+    loops: Sequence[Loop], rounds: int, per_round: int, threads: int, jobs: int
+) -> Iterator[tuple[Loop, list[Step]]]:
+    """Run loops, some at a time; hand on each with its steps when it is through."""
+    if jobs == 1:
+        _prepare_process(threads, jobs)
+        try:
+            for loop in loops:
+                yield loop, loop.run(rounds, per_round)
+        finally:
+            remember_studies(0)
+        return
+    loops[0].make_replay()  # what all have in common is made once, before several want it
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _prepare_process, (threads, jobs)) as pool:
+        futures = {pool.submit(loop.run, rounds, per_round): loop for loop in loops}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # told now, not after all the others
+            raise
+
+
+def _prepare_process(threads: int, jobs: int) -> None:
+    """Set up a process that runs loops: each round asks about the same studies again."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if threads:
+        torch.set_num_threads(threads)
+    remember_studies(memory_bytes() // 4 // jobs)
 
 
 def _write(out: Path, result: dict[str, Any]) -> None:

@@ -232,8 +232,7 @@ class Loop:
 
     def _learn(self, store: ModelStore) -> dict[str, str]:
         gate = {}
-        shared = self.folder.parent / "replay"
-        replay = shared if replay_cases(None, self.base, shared, self.update.replay) else None
+        replay = self.make_replay()
         for name in NAMES:
             try:
                 outcome = update_model(
@@ -244,6 +243,11 @@ class Loop:
             else:
                 gate[name] = "published" if outcome.is_published else outcome.reason
         return gate
+
+    def make_replay(self) -> Path | None:
+        """Make what trains beside accepted labels, if there is any, for all runs."""
+        shared = self.folder.parent / "replay"
+        return shared if replay_cases(None, self.base, shared, self.update.replay) else None
 
     def _measure(self, models: Models, labelled: int, clicks: int, gate: dict[str, str]) -> Step:
         wanted = [Measure(models), Measure(models, 3)]
