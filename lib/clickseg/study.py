@@ -9,6 +9,7 @@ import itertools
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -179,6 +180,16 @@ def remember_studies(limit_bytes: int) -> None:
     """
     _REMEMBERED.clear()
     _REMEMBERED.limit_bytes = limit_bytes
+
+
+@contextmanager
+def remembering_studies(limit_bytes: int) -> Iterator[None]:
+    """Remember studies for a while; see ``remember_studies``."""
+    remember_studies(limit_bytes)
+    try:
+        yield
+    finally:
+        remember_studies(0)
 
 
 def read_study(t1ce: Path, t2: Path | None = None, placing: Placing | None = None) -> Study:

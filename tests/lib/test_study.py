@@ -13,6 +13,7 @@ from clickseg.study import (
     read_case_label,
     read_study,
     remember_studies,
+    remembering_studies,
     told_alike,
 )
 from clickseg.volume import ImageError, Volume, write_volume
@@ -74,13 +75,16 @@ def test_a_t2_lands_where_it_lies_in_the_patient(tmp_path):
 
 @pytest.fixture
 def remembering():
-    remember_studies(1 << 30)
-    yield
-    remember_studies(0)
+    with remembering_studies(1 << 30):
+        yield
 
 
 def test_a_study_is_read_again_where_it_is_not_remembered(tmp_path):
     t1ce = save(tmp_path / "a.nii.gz", noise())
+    with remembering_studies(1 << 30):
+        remembered = read_study(t1ce)
+        assert read_study(t1ce).image is remembered.image
+    assert read_study(t1ce).image is not remembered.image
     assert read_study(t1ce).image is not read_study(t1ce).image
 
 

@@ -25,7 +25,7 @@ from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
 from clickseg.machine import describe_machine, memory_bytes
 from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS
-from clickseg.study import labeled_cases, remember_studies
+from clickseg.study import labeled_cases, remember_studies, remembering_studies
 from clickseg.training.split import split_cases
 from clickseg.training.start import select
 
@@ -102,16 +102,15 @@ def _run_all(
 ) -> Iterator[tuple[Loop, list[Step]]]:
     """Run loops, some at a time; hand on each with its steps when it is through."""
     if jobs == 1:
-        _prepare_process(threads, jobs)
-        try:
+        _prepare_process(threads)
+        with remembering_studies(memory_bytes() // 4):
             for loop in loops:
                 yield loop, loop.run(rounds, per_round)
-        finally:
-            remember_studies(0)
         return
     loops[0].make_replay()  # what all have in common is made once, before several want it
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _prepare_process, (threads, jobs)) as pool:
+    prepared = (threads, memory_bytes() // 4 // jobs)
+    with ProcessPoolExecutor(jobs, context, _prepare_process, prepared) as pool:
         futures = {pool.submit(loop.run, rounds, per_round): loop for loop in loops}
         try:
             for future in as_completed(futures):
@@ -121,12 +120,12 @@ def _run_all(
             raise
 
 
-def _prepare_process(threads: int, jobs: int) -> None:
+def _prepare_process(threads: int, remembered_bytes: int = 0) -> None:
     """Set up a process that runs loops: each round asks about the same studies again."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if threads:
         torch.set_num_threads(threads)
-    remember_studies(memory_bytes() // 4 // jobs)
+    remember_studies(remembered_bytes)
 
 
 def _write(out: Path, result: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import shlex
@@ -19,7 +20,8 @@ from clickseg.atomic import write_text
 from clickseg.commands.seeds import read_seeds
 from clickseg.config import Config, ConfigError, as_values
 from clickseg.evaluation.run import fingerprints
-from clickseg.study import Case, labeled_cases
+from clickseg.machine import memory_bytes
+from clickseg.study import Case, labeled_cases, remembering_studies
 from clickseg.tables.measure import Sides, check_readable, measure
 from clickseg.tables.plan import Row, Table, load_table, recipe_of
 from clickseg.tables.report import as_markdown, report
@@ -58,8 +60,8 @@ def table(
         "seeds": numbers,
     }
     # Seed by seed, so that a stop leaves whole tables of fewer seeds.
-    for seed in numbers:
-        for row in rows:
+    with remembering_studies(memory_bytes() // 2):  # each row cuts out of all of them
+        for seed, row in itertools.product(numbers, rows):
             config = recipe_of(plan, row, file, seed)
             sides = sides_of(config, row, cases, tested)
             run = Run(out / "runs" / _name(plan, config, sides), "cuts", seed, device)
