@@ -29,6 +29,7 @@ from clickseg.learning.holdout import HoldOutError
 from clickseg.learning.store import StoreBusyError
 from clickseg.learning.update import UpdateError
 from clickseg.modelfile import ModelError
+from clickseg.process import keep_freed_memory
 from clickseg.volume import ImageError
 
 EXPECTED = (
@@ -70,6 +71,7 @@ app.add_typer(models, name="models")
 
 def main() -> None:
     """Run the command line; an error of the user's is one sentence and exit status 2."""
+    keep_freed_memory()
     try:
         app()
     except EXPECTED as error:

@@ -29,6 +29,11 @@ from clickseg.learning.store import ModelStore, published_in
 from clickseg.modelfile import ModelError
 from clickseg.models import WEIGHTS
 from clickseg.placement import tell_mode
+from clickseg.process import (
+    keep_blas_to_one_thread,
+    keep_freed_memory,
+    keep_what_is_loaded,
+)
 from clickseg.registration import Mode
 from clickseg.study import PLACING_FOLDER, Study
 from clickseg.volume import Volume, write_volume
@@ -40,11 +45,6 @@ from clickseg_app.datastore import FINAL, NamedSessions, StudiesDatastore, check
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, told
 from clickseg_app.infer import ClickTask, EditTask, InitialTask
 from clickseg_app.pacs import PacsDatastore
-from clickseg_app.process import (
-    keep_blas_to_one_thread,
-    keep_freed_memory,
-    keep_what_is_loaded,
-)
 from clickseg_app.requests import LABEL, Folders, find_source, is_true
 from clickseg_app.routes import mend_routes
 from clickseg_app.settings import read_settings

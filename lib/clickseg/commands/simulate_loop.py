@@ -25,6 +25,7 @@ from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
 from clickseg.machine import describe_machine, memory_bytes
 from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS
+from clickseg.process import keep_freed_memory
 from clickseg.study import labeled_cases, remember_studies, remembering_studies
 from clickseg.training.split import split_cases
 from clickseg.training.start import select
@@ -125,6 +126,7 @@ def _prepare_process(threads: int, remembered_bytes: int = 0) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if threads:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     remember_studies(remembered_bytes)
 
 

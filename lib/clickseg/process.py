@@ -1,10 +1,10 @@
-"""Keep memory, garbage collection and idle threads from making a reader wait.
+"""Keep memory, garbage collection and idle threads from taking time.
 
 A mask of 448x448x80 has 16 MB. Left alone, glibc gives blocks of that size back to the system and
-asks for them again at each request, page by page, which takes 20 to 40 ms of a click; and Python
-looks through all that the libraries loaded for garbage now and then, which takes 200 ms. A thread
-of OpenBLAS that has done its part, be it microseconds, keeps asking for more for tens of
-milliseconds, and on two cores slows down everything that a click does after.
+asks for them again, page by page, which takes 20 to 40 ms of a click, and a tenth of a step of a
+training. Python looks through all that the libraries loaded for garbage now and then, which takes
+200 ms. A thread of OpenBLAS that has done its part, be it microseconds, keeps asking for more for
+tens of milliseconds, and on two cores slows down everything that a click does after.
 """
 
 from __future__ import annotations

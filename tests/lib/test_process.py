@@ -4,7 +4,7 @@ import platform
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from clickseg_app.process import (
+from clickseg.process import (
     keep_blas_to_one_thread,
     keep_freed_memory,
     keep_what_is_loaded,
