@@ -29,6 +29,7 @@ from clickseg.learning.holdout import HoldOutError
 from clickseg.learning.store import StoreBusyError
 from clickseg.learning.update import UpdateError
 from clickseg.modelfile import ModelError
+from clickseg.parallel import WorkerError
 from clickseg.process import keep_freed_memory
 from clickseg.volume import ImageError
 
@@ -43,6 +44,7 @@ EXPECTED = (
     ModelError,
     StoreBusyError,
     UpdateError,
+    WorkerError,
 )
 """What a user can mend: told in one sentence, without a traceback."""
 

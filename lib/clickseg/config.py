@@ -194,7 +194,8 @@ class PasteConfig:
 class PlanarConfig:
     """A click network on axial slices, to compare with: RITM or FocalClick.
 
-    ``window`` is what the network sees, in pixels a side; it is laid ``margin`` times around mask
+    ``window`` is what the network sees, in pixels a side, a multiple of 16 since it is halved four
+    times; it is laid ``margin`` times around mask
     and clicks, and is at least ``smallest_mm`` wide; FocalClick's second one, around what changed,
     at least ``focus_mm``. ``start``: share of training items that begin with a faulty mask, the
     others begin with nothing.
@@ -203,7 +204,7 @@ class PlanarConfig:
     method: Literal["ritm", "focal_click"]
     disks: Literal["static", "dynamic", "joined"]
     radius_px: Positive
-    window: Count
+    window: Annotated[int, Field(ge=16, multiple_of=16)]
     smallest_mm: Positive
     focus_mm: Positive
     margin: Annotated[float, Field(ge=1)]

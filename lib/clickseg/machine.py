@@ -22,8 +22,10 @@ def describe_machine() -> dict[str, Any]:
 
 
 def memory_bytes() -> int:
-    """Return how much memory the machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Return how much memory a process may use: the machine's, or its container's if less."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [_read_text(path).strip() for path in _MEMORY_LIMITS]
+    return min([whole, *(int(limit) for limit in limits if limit.isdecimal())])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -50,10 +52,22 @@ _NO_MEMORY = (
 """What torch and its libraries say in a plain ``RuntimeError``."""
 
 
+_MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Where Linux tells the limit of a container, in the second and the first version of cgroups."""
+
+
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
+    lines = _read_text(Path("/proc/cpuinfo")).splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _read_text(path: Path) -> str:
+    """Return what a file of the system says; nothing where there is no such file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,7 +1,7 @@
-"""In which precision networks answer: bfloat16 where the device computes in it, else float32.
+"""In which precision networks compute: bfloat16 where the device does, else float32.
 
-The networks are trained in bfloat16. On a CPU with instructions for it a pass takes a third of
-the time; on one without, it would take longer. It depends on the device alone, never on a
+On a CPU with instructions for it a pass takes a third of the time; on one without, a step of a
+training would take minutes. It depends on the device alone, never on a
 measurement, so that a machine always gives the same bits.
 """
 
@@ -16,7 +16,8 @@ import torch
 def has_bfloat16(device: str | torch.device) -> bool:
     """Tell whether a device computes in bfloat16."""
     if torch.device(device).type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Not part of torch's public interface, but the only place that knows.
     asked = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return torch.device(device).type == "cpu" and bool(asked())

@@ -210,7 +210,9 @@ def read_study(t1ce: Path, t2: Path | None = None, placing: Placing | None = Non
     study = _REMEMBERED.get(key)
     if study is None:
         study = _read(t1ce, t2, placing)
-        _REMEMBERED.put(key, study, study.nbytes)
+        # Studies are mostly read in turn: room made for one would cost the next one its place.
+        if _REMEMBERED.nbytes + study.nbytes <= _REMEMBERED.limit_bytes:
+            _REMEMBERED.put(key, study, study.nbytes)
     return replace(study, t2_path=None if study.t2_path is None else t2)
 
 

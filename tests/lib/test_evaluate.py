@@ -149,9 +149,16 @@ def test_starting_from_the_masks_of_another_evaluation(studies, tmp_path):
     (masks / "case-1-start.nii.gz").write_bytes((masks / "case-2-start.nii.gz").read_bytes())
     evaluate(studies, tmp_path / "second", "--start", str(masks))
     assert Painter.opened == 7  # the one whose start mask is another now
-    (masks / "case-3-start.nii.gz").unlink()
-    with pytest.raises(ImageError, match="none of case-3"):
-        evaluate(studies, tmp_path / "second", "--start", str(masks))
+    for name in ("case-2", "case-3"):
+        (masks / f"{name}-start.nii.gz").unlink()
+    with pytest.raises(ImageError, match="start masks, but none of case-2, case-3"):
+        evaluate(studies, tmp_path / "third", "--start", str(masks))
+    with pytest.raises(
+        ModelError, match=r"\(ID-start\.nii\.gz\) or of an initial model; .* no such"
+    ):
+        evaluate(studies, tmp_path / "third", "--start", str(tmp_path / "first"))
+    assert not (tmp_path / "third").exists()
+    assert Painter.opened == 7
 
 
 def test_each_study_is_read_once_for_all_methods(studies, tmp_path, monkeypatch):
@@ -162,6 +169,28 @@ def test_each_study_is_read_once_for_all_methods(studies, tmp_path, monkeypatch)
     assert len(read) == 3
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [result["method"] for result in results] == 3 * ["ours"] + 3 * ["flooding"]
+
+
+def test_several_studies_at_once_give_the_same_results(studies, tmp_path):
+    arguments = ("--models", "flooding,random_walker", "--start", "nothing", "--clicks", "1")
+    for jobs in ("1", "2"):
+        done = evaluate(studies, tmp_path / jobs, *arguments, "--jobs", jobs)
+        assert done.exit_code == 0
+    alone, together = (
+        json.loads((tmp_path / jobs / "results.json").read_text()) for jobs in ("1", "2")
+    )
+    for result in (*alone, *together):
+        result.pop("click_ms")
+    assert alone == together
+
+
+def test_studies_alike_but_for_their_names_are_read_by_readers_of_their_own(studies, tmp_path):
+    for folder in (studies, studies / "t2", studies / "labels" / "final"):
+        (folder / "case-2.nii.gz").write_bytes((folder / "case-1.nii.gz").read_bytes())
+    done = evaluate(studies, tmp_path / "out", "--robot", "jitter")
+    assert done.exit_code == 0
+    first, second, _ = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert first["clicks"] != second["clicks"]
 
 
 @pytest.mark.parametrize(

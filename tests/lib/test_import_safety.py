@@ -21,6 +21,7 @@ from clickseg.geometry import Grid
 from clickseg.importing.place import check_room
 from clickseg.importing.run import Job, run_jobs
 from clickseg.importing.source import ImportingError, Wishes
+from clickseg.parallel import WorkerError
 from clickseg.study import find_cases
 from clickseg.volume import Volume, read_label, read_volume, write_volume
 
@@ -231,7 +232,7 @@ def test_what_the_disk_cannot_hold_is_not_begun(out):
 @pytest.mark.slow
 def test_a_worker_that_is_ended_from_outside_is_told(out):
     jobs = [Job(Killed(name), out, Wishes(), False) for name in ("VS-SEG-001", "VS-SEG-002")]
-    with pytest.raises(ImportingError, match="begin again, perhaps with fewer --jobs"):
+    with pytest.raises(WorkerError, match="begin again, perhaps with fewer --jobs"):
         run_jobs(jobs, 2)
 
 

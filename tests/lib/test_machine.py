@@ -1,11 +1,13 @@
 """What stands beside figures of time, and in which precision networks answer."""
 
+import contextlib
 import platform
 
 import pytest
 import torch
 
-from clickseg.machine import describe_machine
+from clickseg import machine
+from clickseg.machine import describe_machine, memory_bytes
 from clickseg.precision import answering, has_bfloat16, one_thread
 
 
@@ -19,6 +21,30 @@ def test_a_machine_is_described_and_not_named(monkeypatch):
     assert platform.node() not in told.values()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert describe_machine()["gpu"] == "none"
+
+
+def test_a_container_may_have_less_memory_than_its_machine(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(machine, "_MEMORY_LIMITS", (limit, tmp_path / "none"))
+    whole = memory_bytes()
+    assert whole > 1 << 28
+    for text, told in (("max\n", whole), ("134217728\n", 1 << 27), (f"{1 << 62}\n", whole)):
+        limit.write_text(text)
+        assert memory_bytes() == told
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_gpu_that_emulates_bfloat16_does_not_compute_in_it(supported, monkeypatch):
+    asked = []
+
+    def is_supported(including_emulation=True):
+        asked.append(including_emulation)
+        return supported or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    assert has_bfloat16("cuda:1") is supported
+    assert asked == [False]
 
 
 @pytest.mark.parametrize("supported", [True, False])

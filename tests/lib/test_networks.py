@@ -95,6 +95,11 @@ def test_folded_pixels_come_back_to_their_places():
     assert torch.equal(folded[1, 4:8, 2, 1], image[1, 1, 4:6, 2:4].flatten(0, 1))
 
 
+def test_an_odd_side_is_not_folded():
+    with pytest.raises(ValueError, match="want even sides, got 16 x 7"):
+        build_network("folded_dynunet", FOLDED)(torch.zeros(1, 3, 16, 7, 5))
+
+
 def test_coarser_levels_of_folded_pixels_answer_in_training_alone():
     deep = {**FOLDED, "deep_supervision": True, "deep_supr_num": 1}
     network, image = build_network("folded_dynunet", deep), torch.randn(2, 3, 16, 8, 5)

@@ -7,6 +7,7 @@ import pytest
 from tiny import short, write_case
 from typer.testing import CliRunner
 
+from clickseg import study
 from clickseg.choosing.scores import score_study
 from clickseg.cli import app
 from clickseg.config import ConfigError
@@ -122,7 +123,7 @@ def test_means_are_over_seeds_step_by_step():
     assert summary["seeds"]["2"][2]["labelled"] == 4
 
 
-def test_the_command_writes_numbers_and_a_plot(studies, base, tmp_path):
+def test_the_command_writes_numbers_and_a_plot(studies, base, tmp_path, monkeypatch):
     update = tmp_path / "update.yaml"
     fit = "{epochs: 1, steps_per_epoch: 1, batch: 1, optimizer: adamw, rate: 0.001, "
     fit += "schedule: poly, bfloat16: false, average: 0}"
@@ -133,17 +134,24 @@ def test_the_command_writes_numbers_and_a_plot(studies, base, tmp_path):
     )
     words = ["simulate-loop", "--studies", str(studies), "--out", str(tmp_path / "out")]
     words += ["--strategy", "first,shuffle", "--rounds", "1", "--per-round", "2", "--seeds", "3"]
-    words += ["--base", str(base), "--update", str(update), "--clicks", "1"]
+    words += ["--base", str(base), "--update", str(update), "--clicks", "1", "--threads", "1"]
+    read, counted = [], study._read
+    monkeypatch.setattr(
+        study, "_read", lambda *given: read.append(given[0].name) or counted(*given)
+    )
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
+    assert len(read) == len(set(read)) >= 4  # once, by both strategies and whatever for
+    assert study._REMEMBERED.limit_bytes == 0
     values = json.loads((tmp_path / "out/loop.json").read_text())
     assert list(values["strategies"]) == ["first", "shuffle"]
     assert values["strategies"]["first"]["labelled"] == [0, 2]
     assert values["studies"] == {"to choose from": 5, "held out": 2}
+    assert values["machine"]["threads"] == values["machine"]["jobs"] == 1
     assert (tmp_path / "out/loop.png").stat().st_size > 5000
     again = words.copy()
     again[again.index(str(tmp_path / "out"))] = str(tmp_path / "two at once")
-    result = CliRunner().invoke(app, [*again, "--jobs", "2", "--threads", "1"])
+    result = CliRunner().invoke(app, [*again, "--jobs", "2"])
     assert result.exit_code == 0, result.output
     both = json.loads((tmp_path / "two at once/loop.json").read_text())
     assert both["strategies"] == values["strategies"]
@@ -151,7 +159,8 @@ def test_the_command_writes_numbers_and_a_plot(studies, base, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--strategy", "best"], "no strategy best"), (["--held", "0"], "leaves none"),
+    [(["--strategy", "best"], "no strategy best"), (["--strategy", "first,first"], "one twice"),
+     (["--held", "0"], "leaves none"),
      (["--seeds", "one"], "is like 1,2,3")],
 )  # fmt: skip
 def test_what_makes_no_sense_is_told(studies, base, tmp_path, words, said):

@@ -3,7 +3,9 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from clickseg.cli import app
 from clickseg.evaluation.scores import score
 from clickseg.evaluation.written import Evaluation, MergeError, merge, read_evaluation
 from clickseg.geometry import Grid
@@ -11,7 +13,15 @@ from clickseg.geometry import Grid
 GRID = Grid((7, 5, 3), np.diag([0.5, 0.5, 1.5, 1.0]))
 LABEL = np.zeros((7, 5, 3), np.uint8)
 LABEL[2:5, 1:4, 1] = 1
-PLAN = {"clicks": 1, "robot": "center", "seed": 0, "start": "own", "sequences": "both"}
+PLAN = {
+    "clicks": 1,
+    "robot": "center",
+    "seed": 0,
+    "start": "own",
+    "sequences": "both",
+    "side": "all",
+    "clickseg": "0.1.0",
+}
 
 
 def reading(method, study, **settings):
@@ -55,8 +65,9 @@ def test_methods_that_were_evaluated_one_by_one_stand_in_one_table(tmp_path):
     assert "`clickseg evaluate --models ours`\n\n`clickseg evaluate --models flooding`" in table
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["plan"]["versions"] == {n: f"hash of {n}" for n in ("ours", "flooding")}
-    assert summary["plan"]["start"] == f"own / {masks}"
-    assert summary["machine"] == {"processor": "one", "cores": "2 / 4"}
+    assert summary["plan"]["start"] == f"own (ours); {masks} (flooding)"
+    assert summary["plan"]["side"] == "all"
+    assert summary["machine"] == {"processor": "one", "cores": "2 (ours); 4 (flooding)"}
     assert summary["methods"]["flooding"]["p_against_ours"]["same_start"] is True
     assert summary["methods"]["flooding"]["train_minutes"] == 12.5
 
@@ -65,9 +76,10 @@ def test_methods_that_were_evaluated_one_by_one_stand_in_one_table(tmp_path):
     ("other", "said"),
     [
         (evaluation("ours"), "each method must come once"),
-        (evaluation("flooding", studies=("a",)), "different studies"),
+        (evaluation("flooding", studies=("a",)), "flooding lacks b"),
         (evaluation("flooding", seed=3), "a was read by ours and flooding with different seed"),
         (evaluation("flooding", files=["another"]), "different files"),
+        (evaluation("flooding", clickseg="0.2.0"), "different clickseg: 0.1.0, 0.2.0"),
         (evaluation("flooding", robot="jitter"), "different robot: center, jitter"),
     ],
 )
@@ -79,6 +91,22 @@ def test_what_does_not_fit_together_is_refused(other, said):
 def test_a_folder_without_an_evaluation_is_told(tmp_path):
     with pytest.raises(MergeError, match="holds no evaluation"):
         read_evaluation(tmp_path)
+    evaluation("ours").write(tmp_path)
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(MergeError, match=r"as `clickseg evaluate` writes them .* 'methods'"):
+        read_evaluation(tmp_path)
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(MergeError, match="holds no evaluation"):
         read_evaluation(tmp_path)
+
+
+def test_the_command_overwrites_none_of_what_it_reads(tmp_path):
+    for name in ("ours", "flooding"):
+        evaluation(name).write(tmp_path / name)
+    folders = [str(tmp_path / name) for name in ("ours", "flooding")]
+    done = CliRunner().invoke(app, ["summarize", *folders, "--out", str(tmp_path / "both")])
+    assert done.exit_code == 0
+    assert read_evaluation(tmp_path / "both").train_minutes == {"ours": 12.5, "flooding": 12.5}
+    refused = CliRunner().invoke(app, ["summarize", *folders, "--out", folders[0]])
+    assert refused.exit_code == 2
+    assert read_evaluation(tmp_path / "ours").train_minutes == {"ours": 12.5}

@@ -17,13 +17,11 @@ from clickseg.clicks import Click
 from clickseg.drawing import Outlines, draw_picture
 from clickseg.evaluation.methods import parse_method, train_minutes
 from clickseg.evaluation.run import (
-    NOTHING,
     OWN,
     Job,
     Plan,
     Sequences,
-    holds_masks,
-    initial_of,
+    check_start,
     method_of,
     run_jobs,
 )
@@ -78,11 +76,10 @@ def evaluate(
         raise typer.BadParameter(f"--models names a method twice: {models}")
     # What is missing is told now, not after an hour.
     versions = {name: method_of(name, folder).version for name, folder in methods}
-    if start not in (OWN, NOTHING) and not holds_masks(start):
-        initial_of(start)
     cases = labeled_cases(studies, labels)
     if side != ALL and given is not None:
         cases = of_sides(cases, given, (side,))
+    check_start(start, cases)
     plan = Plan(clicks, cast(Robot, robot), seed, start, cast(Sequences, sequences))
     work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
     results = run_jobs(work, jobs)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +24,7 @@ from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
 from clickseg.machine import describe_machine, memory_bytes
 from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS
+from clickseg.parallel import in_processes
 from clickseg.process import keep_freed_memory
 from clickseg.study import labeled_cases, remember_studies, remembering_studies
 from clickseg.training.split import split_cases
@@ -51,7 +51,7 @@ def simulate_loop(
     update: Annotated[Path, typer.Option(help="Settings of an update.")] = UPDATE,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[
-        int, typer.Option(help="CPU threads of a run; 0 takes all cores.", min=0)
+        int, typer.Option(help="CPU threads of a run; 0 shares the cores among --jobs.", min=0)
     ] = 0,
     jobs: Annotated[int, typer.Option(help="Runs at once, each in a process.", min=1)] = 1,
 ) -> None:
@@ -61,6 +61,10 @@ def simulate_loop(
     unknown = [name for name in names if name not in ORDERS]
     if unknown:
         raise ConfigError(f"no strategy {', '.join(unknown)}; there are: {', '.join(ORDERS)}")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--strategy names one twice: {strategy}")
+    threads = threads or max(1, torch.get_num_threads() // jobs)
+    _prepare_process(threads)
     settings, numbers = load_update(update), read_seeds(seeds)
     cases = labeled_cases(studies)
     pattern = config_from(read_manifest(base, "initial").recipe).split.patient
@@ -73,7 +77,7 @@ def simulate_loop(
         "update": TypeAdapter(UpdateConfig).dump_python(settings, mode="json"),
         "studies": {"to choose from": len(split.training), "held out": len(split.validation)},
         "base": [read_manifest(base, name).short_hash for name in ("initial", "correction")],
-        "machine": describe_machine(),
+        "machine": describe_machine() | {"jobs": jobs},
     }
     runs: dict[str, dict[int, list[Step]]] = {name: {} for name in names}
     # Seed by seed, so that a stop leaves all strategies with fewer seeds.
@@ -102,30 +106,28 @@ def _run_all(
     loops: Sequence[Loop], rounds: int, per_round: int, threads: int, jobs: int
 ) -> Iterator[tuple[Loop, list[Step]]]:
     """Run loops, some at a time; hand on each with its steps when it is through."""
+    run, room_bytes = partial(_run, rounds=rounds, per_round=per_round), memory_bytes() // 4
     if jobs == 1:
-        _prepare_process(threads)
-        with remembering_studies(memory_bytes() // 4):
-            for loop in loops:
-                yield loop, loop.run(rounds, per_round)
+        with remembering_studies(room_bytes):
+            yield from ((loop, run(loop)) for loop in loops)
         return
-    loops[0].make_replay()  # what all have in common is made once, before several want it
-    context = multiprocessing.get_context("spawn")
-    prepared = (threads, memory_bytes() // 4 // jobs)
-    with ProcessPoolExecutor(jobs, context, _prepare_process, prepared) as pool:
-        futures = {pool.submit(loop.run, rounds, per_round): loop for loop in loops}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # told now, not after all the others
-            raise
+    # What all runs have in common is made once, before several want it: phantoms, and how the
+    # base does on the studies that are held out.
+    loops[0].make_replay()
+    loops[0].run(0, per_round)
+    prepared = (threads, room_bytes // jobs)
+    for number, steps in in_processes(run, loops, jobs, _prepare_process, prepared):
+        yield loops[number], steps
+
+
+def _run(loop: Loop, rounds: int, per_round: int) -> list[Step]:
+    return loop.run(rounds, per_round)
 
 
 def _prepare_process(threads: int, remembered_bytes: int = 0) -> None:
     """Set up a process that runs loops: each round asks about the same studies again."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     keep_freed_memory()
     remember_studies(remembered_bytes)
 

@@ -14,7 +14,9 @@ def summarize(
     evaluations: Annotated[
         list[Path], typer.Argument(help="Folders that `clickseg evaluate` wrote; ours first.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the results; may be one of them.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results, none of those.")],
 ) -> None:
     """Put methods that were evaluated one by one side by side, and test them against ours."""
+    if out.resolve() in [folder.resolve() for folder in evaluations]:
+        raise typer.BadParameter(f"--out must be another folder than those given, got {out}")
     typer.echo(merge([read_evaluation(folder) for folder in evaluations]).write(out))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +19,11 @@ from clickseg.cache import Fingerprints
 from clickseg.evaluation.methods import build_method
 from clickseg.evaluation.reading import read
 from clickseg.initial import Initial
+from clickseg.modelfile import ModelError
 from clickseg.models import load_initial
+from clickseg.parallel import in_processes
 from clickseg.precision import one_thread
+from clickseg.process import keep_freed_memory
 from clickseg.reader import Robot
 from clickseg.study import Case, Study, placing_of, read_case_label, read_mask, read_study
 from clickseg.volume import ImageError, Volume, write_volume
@@ -74,25 +74,16 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> list[dict[str, Any]]:
     by_study: dict[Path, list[int]] = {}
     for number, job in enumerate(jobs):
         by_study.setdefault(job.case.t1ce, []).append(number)
-    done = tqdm(desc="evaluating", unit="reading", total=len(jobs))
+    groups = list(by_study.values())
+    work = [[jobs[number] for number in numbers] for numbers in groups]
+    done = (
+        enumerate(map(do_all, work))
+        if processes == 1
+        else in_processes(do_all, work, processes, keep_freed_memory)
+    )
     results: dict[int, dict[str, Any]] = {}
-    if processes == 1:
-        for number in itertools.chain.from_iterable(by_study.values()):
-            results[number] = do(jobs[number])
-            done.update()
-        return [results[number] for number in range(len(jobs))]
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        futures = {
-            pool.submit(do_all, [jobs[number] for number in numbers]): numbers
-            for numbers in by_study.values()
-        }
-        try:
-            for future in as_completed(futures):
-                results |= zip(futures[future], future.result(), strict=True)
-                done.update(len(futures[future]))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # told now, not after all the others
-            raise
+    for group, found in tqdm(done, desc="evaluating", unit="study", total=len(groups)):
+        results |= zip(groups[group], found, strict=True)
     return [results[number] for number in range(len(jobs))]
 
 
@@ -172,13 +163,13 @@ def leave_out(study: Study, sequences: Sequences) -> Study:
 
 def _opened(case: Case, plan: Plan, files: str) -> tuple[Study, Mask, Mask | None]:
     """Return a study as a plan wants it, its label and start mask; the last one is kept."""
-    key = (files, plan.sequences, plan.start, _start_version(plan.start, case))
+    key = (case.case_id, files, plan.sequences, plan.start, _start_version(plan.start, case))
     if key not in _OPENED:
+        _OPENED.clear()  # before another takes as much room
         study = read_study(case.t1ce, case.t2)
         label = read_case_label(case, study.grid)
         study = leave_out(study, plan.sequences)
         start = start_mask(study, plan.start)
-        _OPENED.clear()
         _OPENED[key] = study, label, start
     return _OPENED[key]
 
@@ -188,17 +179,14 @@ def start_mask(study: Study, start: str) -> Mask | None:
 
     Raises:
         ImageError: if a folder of start masks lacks this study's, or has it on another grid.
-        ModelError: if a folder without start masks has no initial model either.
+        ModelError: if a folder has neither start masks nor an initial model.
     """
     if start == OWN:
         return None
     if start == NOTHING:
         mask = np.zeros(study.grid.canonical.shape, dtype=np.uint8)
     elif holds_masks(start):
-        path = _mask_path(start, study.case_id)
-        if not path.is_file():
-            raise ImageError(f"{start} holds start masks, but none of {study.case_id}")
-        mask = read_mask(path, study.grid)
+        mask = read_mask(_mask_path(start, study.case_id), study.grid)
     else:
         initial, _ = initial_of(start)
         mask = initial(study).mask
@@ -209,6 +197,29 @@ def start_mask(study: Study, start: str) -> Mask | None:
 def holds_masks(start: str) -> bool:
     """Tell whether a start is a folder of start masks, as an evaluation writes them."""
     return start not in (OWN, NOTHING) and any(Path(start).glob("*-start.nii.gz"))
+
+
+def check_start(start: str, cases: Sequence[Case]) -> None:
+    """Find out before any work whether a start is there for all cases.
+
+    Raises:
+        ModelError: if a folder holds neither start masks nor an initial model.
+        ImageError: if it holds start masks, but not of all cases.
+    """
+    if start in (OWN, NOTHING):
+        return
+    if holds_masks(start):
+        missing = [c.case_id for c in cases if not _mask_path(start, c.case_id).is_file()]
+        if missing:
+            raise ImageError(f"{start} holds start masks, but none of {', '.join(missing)}")
+        return
+    try:
+        initial_of(start)
+    except ModelError as error:
+        raise ModelError(
+            f"--start wants a folder of start masks (ID-start.nii.gz) or of an initial model; "
+            f"{start} holds no such mask, and: {error}"
+        ) from error
 
 
 def _mask_path(start: str, case_id: str) -> Path:
@@ -227,8 +238,7 @@ def _start_version(start: str, case: Case) -> str:
     if start in (OWN, NOTHING):
         return ""
     if holds_masks(start):
-        path = _mask_path(start, case.case_id)
-        return _FINGERPRINT(path) if path.is_file() else ""
+        return _FINGERPRINT(_mask_path(start, case.case_id))
     return initial_of(start)[1]
 
 

@@ -17,7 +17,7 @@ Result = dict[str, Any]
 
 RESULTS, SUMMARY = "results.json", "summary.json"
 
-SAME = ("clicks", "robot", "seed", "sequences", "files")
+SAME = ("clicks", "robot", "seed", "sequences", "files", "clickseg")
 """What readings must have in common, study by study, to stand in one table."""
 
 
@@ -65,29 +65,57 @@ def read_evaluation(folder: Path) -> Evaluation:
         results, summary = (
             json.loads((folder / name).read_text(encoding="utf-8")) for name in (RESULTS, SUMMARY)
         )
-    except (OSError, ValueError) as error:
-        raise MergeError(f"{folder} holds no evaluation ({RESULTS}, {SUMMARY}): {error}") from error
-    minutes = {name: one.get("train_minutes") for name, one in summary["methods"].items()}
-    told = {key: summary[key] for key in ("plan", "command", "machine")}
+        minutes = {name: one.get("train_minutes") for name, one in summary["methods"].items()}
+        told = {key: summary[key] for key in ("plan", "command", "machine")}
+        for result in results:
+            for key in SAME:
+                result["settings"][key]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MergeError(
+            f"{folder} holds no evaluation: {RESULTS} and {SUMMARY} as `clickseg evaluate` writes "
+            f"them were wanted; {type(error).__name__}: {error}"
+        ) from error
     return Evaluation(results, told, minutes)
 
 
 def merge(parts: Sequence[Evaluation]) -> Evaluation:
     """Put evaluations of the same studies, by different methods, side by side.
 
-    The plan is the first one's but for the versions, which are all of them; where commands,
-    machines or starts differ, all are told.
+    The plan is the first one's but for the versions, which are all of them. Where machines, starts
+    or sides differ, each is told with its methods.
 
     Raises:
         MergeError: if a method comes twice, or a study was not read alike by all.
     """
-    results = [result for part in parts for result in part.results]
     names = [name for part in parts for name in part.train_minutes]
     if len(set(names)) < len(names):
         raise MergeError(f"each method must come once, got {', '.join(names)}")
-    studies = [{result["study"] for result in results if result["method"] == n} for n in names]
-    if any(one != studies[0] for one in studies):
-        raise MergeError("the evaluations are of different studies")
+    results = [result for part in parts for result in part.results]
+    _check_alike(results, names)
+    plans, machines = ([part.told[key] for part in parts] for key in ("plan", "machine"))
+    who = [", ".join(part.train_minutes) for part in parts]
+    versions = {name: text for plan in plans for name, text in plan["versions"].items()}
+    told = {
+        "plan": plans[0]
+        | {key: _by_method(who, [plan[key] for plan in plans]) for key in ("start", "side")}
+        | {"versions": versions},
+        "command": "\n".join(part.told["command"] for part in parts),
+        "machine": {
+            key: _by_method(who, [machine.get(key) for machine in machines]) for key in machines[0]
+        },
+    }
+    minutes = {name: value for part in parts for name, value in part.train_minutes.items()}
+    return Evaluation(results, told, minutes)
+
+
+def _check_alike(results: Sequence[Result], names: Sequence[str]) -> None:
+    """Raise ``MergeError`` unless all methods were asked about the same studies in the same way."""
+    studies = {name: {one["study"] for one in results if one["method"] == name} for name in names}
+    every = set().union(*studies.values())
+    for name, read in studies.items():
+        if read != every:
+            lacking = ", ".join(sorted(every - read))
+            raise MergeError(f"all methods must have read the same studies; {name} lacks {lacking}")
     first: dict[str, Result] = {}
     for result in results:
         known = first.setdefault(result["study"], result)
@@ -97,18 +125,10 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
                     f"{result['study']} was read by {known['method']} and {result['method']} with "
                     f"different {key}: {known['settings'][key]}, {result['settings'][key]}"
                 )
-    plans = [part.told["plan"] for part in parts]
-    versions = {name: text for plan in plans for name, text in plan["versions"].items()}
-    starts = _joined([str(plan["start"]) for plan in plans])
-    machines = [part.told["machine"] for part in parts]
-    told = {
-        "plan": plans[0] | {"versions": versions, "start": starts},
-        "command": "\n".join(part.told["command"] for part in parts),
-        "machine": {key: _joined([str(one[key]) for one in machines]) for key in machines[0]},
-    }
-    minutes = {name: value for part in parts for name, value in part.train_minutes.items()}
-    return Evaluation(results, told, minutes)
 
 
-def _joined(values: Sequence[str]) -> str:
-    return " / ".join(dict.fromkeys(values))
+def _by_method(who: Sequence[str], values: Sequence[Any]) -> Any:
+    """Return what all have in common, or which methods have what."""
+    if all(value == values[0] for value in values):
+        return values[0]
+    return "; ".join(f"{value} ({names})" for names, value in zip(who, values, strict=True))

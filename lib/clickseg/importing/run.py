@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -17,8 +14,9 @@ import numpy as np
 from clickseg import __version__
 from clickseg.drawing import draw_largest_slice
 from clickseg.importing.place import Place
-from clickseg.importing.source import ImportingError, Source, Wishes
+from clickseg.importing.source import Source, Wishes
 from clickseg.metrics import volume_ml
+from clickseg.parallel import in_processes
 from clickseg.study import find_case, read_case_label, read_study
 
 
@@ -85,19 +83,7 @@ def _each(jobs: Sequence[Job], processes: int) -> Iterator[tuple[int, Outcome]]:
     if processes == 1:
         yield from ((number, do(job)) for number, job in enumerate(jobs))
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(do, job): number for number, job in enumerate(jobs)}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise ImportingError(
-                "a worker was ended from outside, as for lack of memory; what is imported stays: "
-                "begin again, perhaps with fewer --jobs"
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # told now, not after all the others
-            raise
+    yield from in_processes(do, jobs, processes)
 
 
 def do(job: Job) -> Outcome:

@@ -72,8 +72,14 @@ class FoldedDynUNet(nn.Module):
         return layer
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits on the voxels of the image."""
+        """Return logits on the voxels of the image.
+
+        Raises:
+            ValueError: if a side that is folded is odd.
+        """
         batch, _, i, j, k = image.shape
+        if i % 2 or j % 2:
+            raise ValueError(f"folded pixels want even sides, got {i} x {j}")
         squares = image.reshape(batch, -1, i // 2, 2, j // 2, 2, k)
         logits = self.body(squares.permute(0, 1, 3, 5, 2, 4, 6).flatten(1, 3))
         heads = logits.shape[1:-4]  # none but in training with deep supervision

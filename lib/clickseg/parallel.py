@@ -1,0 +1,66 @@
+"""Work shared among processes: each piece once, and nothing more of it after an error."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+class WorkerError(RuntimeError):
+    """A process that worked for this one is gone; the text says what to do."""
+
+
+def in_processes(
+    do: Callable[[Piece], Result],
+    work: Iterable[Piece],
+    processes: int,
+    prepare: Callable[..., object] | None = None,
+    arguments: tuple[Any, ...] = (),
+) -> Iterator[tuple[int, Result]]:
+    """Do all pieces of work, and hand on number and result of each as it ends.
+
+    When one of them raises, or whoever asks stops asking, the processes are ended at once and not
+    after what they have begun: it must do no harm to break it off.
+
+    Args:
+        do: what is done with a piece; it and the pieces travel to other processes.
+        work: the pieces, numbered from 0.
+        processes: how many pieces are under way at most.
+        prepare: called with ``arguments`` in each process before its first piece.
+        arguments: of ``prepare``.
+
+    Raises:
+        WorkerError: if a process was ended from outside.
+    """
+    waiting = enumerate(work)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, prepare, arguments) as pool:
+        under_way: dict[Future[Result], int] = {}
+
+        def begin(count: int) -> None:
+            for number, piece in itertools.islice(waiting, count):
+                under_way[pool.submit(do, piece)] = number
+
+        try:
+            begin(processes)
+            while under_way:
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    number, result = under_way.pop(future), future.result()
+                    begin(1)
+                    yield number, result
+        except BaseException as error:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise WorkerError(
+                    "a worker was ended from outside, as for lack of memory; what is done stays: "
+                    "begin again, perhaps with fewer --jobs"
+                ) from error
+            raise
