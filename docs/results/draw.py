@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clickseg.evaluation.table import as_markdown, caption_of
+from clickseg.evaluation.table import SHOWN, as_markdown, caption_of, line_of
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
@@ -22,7 +22,26 @@ def section() -> str:
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         about = (path.parent / "about.md").read_text(encoding="utf-8").strip()
         parts.append(f"{about}\n\n{as_markdown(summary, caption_of(summary)).strip()}")
+        parts += variants(path.parent)
     return "\n\n".join(parts)
+
+
+def variants(folder: Path) -> list[str]:
+    """Return a table of the same evaluation with other starts or sequences, a folder each."""
+    found = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*/summary.json"))
+    }
+    if not found:
+        return []
+    rows = [line_of(["what is given", "method", *(f"Dice {n}" for n in SHOWN), "harm"])]
+    rows += [line_of(["---", "---", *["---:"] * (len(SHOWN) + 1)])]
+    for name, summary in found.items():
+        for method, values in summary["methods"].items():
+            dices = [f"{values['dice'][n]:.3f}" for n in SHOWN]
+            rows.append(line_of([name, method, *dices, f"{values['harm_rate']:.3f}"]))
+    commands = [f"`{line}`" for one in found.values() for line in one["command"].splitlines()]
+    return ["With less than that:", *commands, "\n".join(rows)]
 
 
 def loop_section() -> str:

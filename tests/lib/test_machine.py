@@ -14,7 +14,8 @@ from clickseg.precision import answering, has_bfloat16, one_thread
 def test_a_machine_is_described_and_not_named(monkeypatch):
 
     told = describe_machine()
-    assert set(told) == {"processor", "cores", "gpu", "threads"}
+    assert set(told) == {"processor", "cores", "gpu", "threads", "bfloat16"}
+    assert told["bfloat16"] is has_bfloat16("cpu")
     assert told["processor"]
     assert told["cores"] >= 1
     assert told["threads"] == torch.get_num_threads()
