@@ -58,16 +58,21 @@ def test_what_is_written_is_read_again(tmp_path):
 
 def test_methods_that_were_evaluated_one_by_one_stand_in_one_table(tmp_path):
     masks = "first/masks/ours"
-    parts = [evaluation("ours"), evaluation("flooding", cores=4, start=masks)]
+    others = ("flooding", "random_walker")
+    parts = [evaluation("ours"), *(evaluation(name, cores=4, start=masks) for name in others)]
     merged = merge(parts)
-    assert [result["method"] for result in merged.results] == 2 * ["ours"] + 2 * ["flooding"]
+    methods = [result["method"] for result in merged.results]
+    assert methods == [name for name in ("ours", *others) for _ in range(2)]
     table = merged.write(tmp_path)
-    assert "`clickseg evaluate --models ours`\n\n`clickseg evaluate --models flooding`" in table
+    assert "`clickseg evaluate --models ours`\n\n`clickseg evaluate --models flooding`\n" in table
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["plan"]["versions"] == {n: f"hash of {n}" for n in ("ours", "flooding")}
-    assert summary["plan"]["start"] == f"own (ours); {masks} (flooding)"
+    assert summary["plan"]["versions"] == {n: f"hash of {n}" for n in ("ours", *others)}
+    assert summary["plan"]["start"] == f"own (ours); {masks} (flooding, random_walker)"
     assert summary["plan"]["side"] == "all"
-    assert summary["machine"] == {"processor": "one", "cores": "2 (ours); 4 (flooding)"}
+    assert summary["machine"] == {
+        "processor": "one",
+        "cores": "2 (ours); 4 (flooding, random_walker)",
+    }
     assert summary["methods"]["flooding"]["p_against_ours"]["same_start"] is True
     assert summary["methods"]["flooding"]["train_minutes"] == 12.5
 

@@ -129,6 +129,9 @@ def _check_alike(results: Sequence[Result], names: Sequence[str]) -> None:
 
 def _by_method(who: Sequence[str], values: Sequence[Any]) -> Any:
     """Return what all have in common, or which methods have what."""
-    if all(value == values[0] for value in values):
+    names_of: dict[str, list[str]] = {}
+    for names, value in zip(who, values, strict=True):
+        names_of.setdefault(str(value), []).append(names)
+    if len(names_of) == 1:
         return values[0]
-    return "; ".join(f"{value} ({names})" for names, value in zip(who, values, strict=True))
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in names_of.items())
