@@ -79,6 +79,9 @@ def main():
     parser.add_argument("--models", type=Path)
     parser.add_argument("--clicks", type=int, default=5)
     options = parser.parse_args()
+    unlabeled = [c.case_id for c in find_cases(options.studies, options.labels) if c.label is None]
+    if unlabeled:
+        parser.error(f"--labels must hold a reference of each study, lacks {', '.join(unlabeled)}")
     curves, broken = [], []
     with tempfile.TemporaryDirectory() as name:
         studies = without_labels(options.studies, Path(name) / "studies")
