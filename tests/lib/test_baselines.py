@@ -96,6 +96,18 @@ def test_every_click_is_obeyed_also_where_both_kinds_are_neighbors(study, method
         assert [mask[c.voxel(GRID)] for c in clicks] == [c.is_foreground for c in clicks]
 
 
+def test_random_walker_obeys_a_click_whose_voxel_lies_in_the_ball_of_a_later_one(study):
+    """A background click just inside the tumor, then a foreground click one voxel farther out."""
+    start = ball(radius_mm=5.0)
+    i, j, k = CENTER
+    outer, inner = (i + 12, j, k), (i + 11, j, k)  # 6 mm and 5.5 mm from the middle
+    for first, second in (((outer, False), (inner, True)), ((inner, True), (outer, False))):
+        session = RandomWalker().open(study, start)
+        mask = session.answer((click(*first), click(*second)), (1.0, 1.0)).mask
+        assert mask[outer] == 0
+        assert mask[inner] == 1
+
+
 def test_from_nothing_the_first_click_finds_the_tumor(study, method):
     empty = np.zeros(SHAPE, np.uint8)
     drag = drag_mm(TUMOR, empty, SPACING_MM, CENTER)

@@ -110,5 +110,7 @@ def seeds(
     for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
         near = region.ball(voxel, CLICK_MM)
         labels[near & (before != kind)] = 1 if kind else 2
+    # After all the balls: one click must not take the voxel of another.
+    for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
         labels[tuple(voxel)] = 1 if kind else 2
     return labels.astype(np.int32)
