@@ -253,10 +253,10 @@ def test_a_network_without_a_deepest_layer_has_scores_but_no_feature():
     assert scores.uncertainty > 0
 
 
-@pytest.mark.parametrize("name", ["default", "published"])
+@pytest.mark.parametrize("name", ["default", "folded", "published"])
 def test_the_networks_of_the_recipes_have_a_deepest_layer(name):
     from clickseg.networks import build_network
 
     initial = load_config(CONFIGS / f"{name}.yaml").initial
-    network = (initial.segment if name == "default" else initial).network
+    network = (initial if name == "published" else initial.segment).network
     assert hasattr(build_network(network.name, network.arguments), "bottleneck")
