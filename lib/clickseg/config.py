@@ -195,10 +195,9 @@ class PlanarConfig:
     """A click network on axial slices, to compare with: RITM or FocalClick.
 
     ``window`` is what the network sees, in pixels a side, a multiple of 16 since it is halved four
-    times; it is laid ``margin`` times around mask
-    and clicks, and is at least ``smallest_mm`` wide; FocalClick's second one, around what changed,
-    at least ``focus_mm``. ``start``: share of training items that begin with a faulty mask, the
-    others begin with nothing.
+    times; it is laid ``margin`` times around mask and clicks, and is at least ``smallest_mm`` wide;
+    FocalClick's second one, around what changed, at least ``focus_mm``. ``start``: share of
+    training items that begin with a faulty mask, the others begin with nothing.
     """
 
     method: Literal["ritm", "focal_click"]

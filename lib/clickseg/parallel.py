@@ -32,13 +32,16 @@ def in_processes(
     Args:
         do: what is done with a piece; it and the pieces travel to other processes.
         work: the pieces, numbered from 0.
-        processes: how many pieces are under way at most.
-        prepare: called with ``arguments`` in each process before its first piece.
+        processes: how many pieces are under way at most; a single one is this process itself.
+        prepare: called with ``arguments`` in each other process before its first piece.
         arguments: of ``prepare``.
 
     Raises:
         WorkerError: if a process was ended from outside.
     """
+    if processes == 1:
+        yield from enumerate(map(do, work))
+        return
     waiting = enumerate(work)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, prepare, arguments) as pool:

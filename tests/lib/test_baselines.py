@@ -97,7 +97,7 @@ def test_every_click_is_obeyed_also_where_both_kinds_are_neighbors(study, method
 
 
 def test_random_walker_obeys_a_click_whose_voxel_lies_in_the_ball_of_a_later_one(study):
-    """A background click just inside the tumor, then a foreground click one voxel farther out."""
+    """A foreground click in the tumor and a background click one voxel farther out, both orders."""
     start = ball(radius_mm=5.0)
     i, j, k = CENTER
     outer, inner = (i + 12, j, k), (i + 11, j, k)  # 6 mm and 5.5 mm from the middle

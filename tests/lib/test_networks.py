@@ -95,6 +95,12 @@ def test_folded_pixels_come_back_to_their_places():
     assert torch.equal(folded[1, 4:8, 2, 1], image[1, 1, 4:6, 2:4].flatten(0, 1))
 
 
+def test_layers_of_a_folded_network_have_the_names_of_a_dynunet():
+    network = build_network("folded_dynunet", FOLDED)
+    for name in ("bottleneck", "upsamples", "output_block"):
+        assert getattr(network, name) is getattr(network.body, name)
+
+
 def test_an_odd_side_is_not_folded():
     with pytest.raises(ValueError, match="want even sides, got 16 x 7"):
         build_network("folded_dynunet", FOLDED)(torch.zeros(1, 3, 16, 7, 5))

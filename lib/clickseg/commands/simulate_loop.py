@@ -56,7 +56,6 @@ def simulate_loop(
     jobs: Annotated[int, typer.Option(help="Runs at once, each in a process.", min=1)] = 1,
 ) -> None:
     """Run the whole loop with a simulated reader; write loop.json and loop.png."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     names = list(ORDERS) if strategy == "all" else strategy.split(",")
     unknown = [name for name in names if name not in ORDERS]
     if unknown:
@@ -106,7 +105,7 @@ def _run_all(
     loops: Sequence[Loop], rounds: int, per_round: int, threads: int, jobs: int
 ) -> Iterator[tuple[Loop, list[Step]]]:
     """Run loops, some at a time; hand on each with its steps when it is through."""
-    run, room_bytes = partial(_run, rounds=rounds, per_round=per_round), memory_bytes() // 4
+    run, room_bytes = partial(Loop.run, rounds=rounds, per_round=per_round), memory_bytes() // 4
     if jobs == 1:
         with remembering_studies(room_bytes):
             yield from ((loop, run(loop)) for loop in loops)
@@ -118,10 +117,6 @@ def _run_all(
     prepared = (threads, room_bytes // jobs)
     for number, steps in in_processes(run, loops, jobs, _prepare_process, prepared):
         yield loops[number], steps
-
-
-def _run(loop: Loop, rounds: int, per_round: int) -> list[Step]:
-    return loop.run(rounds, per_round)
 
 
 def _prepare_process(threads: int, remembered_bytes: int = 0) -> None:

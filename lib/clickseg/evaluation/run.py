@@ -76,11 +76,7 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> list[dict[str, Any]]:
         by_study.setdefault(job.case.t1ce, []).append(number)
     groups = list(by_study.values())
     work = [[jobs[number] for number in numbers] for numbers in groups]
-    done = (
-        enumerate(map(do_all, work))
-        if processes == 1
-        else in_processes(do_all, work, processes, keep_freed_memory)
-    )
+    done = in_processes(do_all, work, processes, keep_freed_memory)
     results: dict[int, dict[str, Any]] = {}
     for group, found in tqdm(done, desc="evaluating", unit="study", total=len(groups)):
         results |= zip(groups[group], found, strict=True)

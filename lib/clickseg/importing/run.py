@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -73,17 +73,10 @@ def run_jobs(
         advance: called with each outcome, in the order in which they end.
     """
     outcomes = {}
-    for number, outcome in _each(jobs, processes):
+    for number, outcome in in_processes(do, jobs, processes):
         outcomes[number] = outcome
         advance(outcome)
     return [outcomes[number] for number in range(len(jobs))]
-
-
-def _each(jobs: Sequence[Job], processes: int) -> Iterator[tuple[int, Outcome]]:
-    if processes == 1:
-        yield from ((number, do(job)) for number, job in enumerate(jobs))
-        return
-    yield from in_processes(do, jobs, processes)
 
 
 def do(job: Job) -> Outcome:
