@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 Piece = TypeVar("Piece")
@@ -44,19 +44,26 @@ def in_processes(
         return
     waiting = enumerate(work)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, prepare, arguments) as pool:
-        under_way: dict[Future[Result], int] = {}
+    with ExitStack() as stack:
+        # A pool for each process: one of several may overlook for good that one of them is gone,
+        # if that one was started while the pool had begun to watch the others.
+        pools = [
+            stack.enter_context(ProcessPoolExecutor(1, context, prepare, arguments))
+            for _ in range(processes)
+        ]
+        under_way: dict[Future[Result], tuple[int, ProcessPoolExecutor]] = {}
 
-        def begin(count: int) -> None:
-            for number, piece in itertools.islice(waiting, count):
-                under_way[pool.submit(do, piece)] = number
+        def begin(idle: Iterable[ProcessPoolExecutor]) -> None:
+            # zip asks for a process first: no piece is taken that none is free for.
+            for pool, (number, piece) in zip(idle, waiting, strict=False):
+                under_way[pool.submit(do, piece)] = number, pool
 
         try:
-            begin(processes)
+            begin(pools)
             while under_way:
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    number, result = under_way.pop(future), future.result()
-                    begin(1)
+                    (number, pool), result = under_way.pop(future), future.result()
+                    begin([pool])
                     yield number, result
         except BaseException as error:
             for worker in multiprocessing.active_children():

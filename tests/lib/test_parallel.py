@@ -40,10 +40,8 @@ def test_all_is_done_once_in_prepared_processes():
 @pytest.mark.parametrize(("name", "error"), [("fails", ValueError), ("is killed", WorkerError)])
 def test_an_error_ends_what_is_under_way_and_nothing_else_begins(tmp_path, name, error):
     pieces = [(tmp_path, one) for one in ("slow", name, "after 1", "after 2")]
-    begun_s = time.monotonic()
     with pytest.raises(error):
         list(in_processes(work, pieces, 2))
-    assert time.monotonic() - begun_s < 300
     assert not list(Path(tmp_path).iterdir())
 
 
