@@ -41,8 +41,10 @@ serve-ohif: install  ## the server on a PACS, and OHIF; without STUDIES= on an O
 		--host "$(HOST)" --port "$(PORT)" $(if $(filter http%,$(STUDIES)),--studies "$(STUDIES)") \
 		$(foreach pair,$(CONF),--conf "$(pair)")
 
+# Tests share the cores among processes. Each computes on one thread: threads of several wait for
+# each other longer than they compute.
 test: install check  ## everything that CI runs
-	$(ON_PATH) $(BIN)/python -m pytest
+	$(ON_PATH) OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-e2e: $(VENV)/installed-e2e  ## Orthanc, the server and OHIF in a browser; screenshots in runs/e2e
 	$(ON_PATH) $(BIN)/python -m pytest tests/e2e

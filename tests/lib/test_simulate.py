@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from tiny import short, write_case
@@ -106,6 +107,21 @@ def counting(monkeypatch):
 
     monkeypatch.setattr(measure, "read_study", reading)
     return found
+
+
+def test_a_base_of_ones_own_goes_on_with_its_studies(
+    studies, base, small_studies, tmp_path, caplog
+):
+    with caplog.at_level("WARNING"):
+        alone = loop(studies, base, tmp_path / "alone").run(1, 3)
+    assert "it may forget what it knew" in caplog.text
+    caplog.clear()
+    kept = replace(loop(studies, base, tmp_path / "kept"), replay=small_studies)
+    with caplog.at_level("WARNING"):
+        assert kept.run(1, 3)[0] == alone[0]
+    assert "forget" not in caplog.text
+    with pytest.raises(ConfigError, match="other settings"):
+        replace(kept, replay=None).run(1, 3)
 
 
 def test_the_loop_ends_where_no_study_is_left(studies, base, tmp_path):

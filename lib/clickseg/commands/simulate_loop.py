@@ -48,6 +48,9 @@ def simulate_loop(
     clicks: Annotated[int, typer.Option(help="Clicks of the reader a study, at most.")] = 10,
     good: Annotated[float, typer.Option(help="Dice at which the reader accepts.")] = 0.95,
     base: Annotated[Path, typer.Option(help="The models that the loop begins with.")] = WEIGHTS,
+    replay: Annotated[
+        Path | None, typer.Option(help="Labeled studies like those of the base, for its trainings.")
+    ] = None,
     update: Annotated[Path, typer.Option(help="Settings of an update.")] = UPDATE,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[
@@ -91,6 +94,7 @@ def simulate_loop(
             update=settings,
             reader=Reader(clicks, good),
             device=device,
+            replay=replay,
         )
         for seed in numbers
         for name in names
@@ -137,18 +141,18 @@ def plot_loops(result: dict[str, Any]) -> Figure:
     """Draw the Dice of held-out studies against studies labeled and clicks spent."""
     from matplotlib.figure import Figure
 
-    figure = Figure((9.6, 4.2), dpi=110, layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for number, (name, one) in enumerate(result["strategies"].items()):
-        for ax, key in ((left, "labelled"), (right, "clicks")):
-            style = {"color": f"C{number}", "markersize": 4}
-            ax.plot(one[key], one["holdout_dice"], "o-", label=name, **style)
-            ax.plot(one[key], one["after_clicks"], "s--", alpha=0.6, **style)
-    left.set_xlabel("studies labeled")
-    right.set_xlabel("clicks spent")
-    left.set_ylabel("mean Dice of studies held out")
-    left.set_title("solid: initial outline; dashed: after three clicks", fontsize=9)
-    left.legend(loc="lower right", fontsize=8)
-    for ax in (left, right):
-        ax.grid(alpha=0.3)
+    figure = Figure((9.6, 7.2), dpi=110, layout="constrained")
+    rows = figure.subplots(2, 2, sharey="row", sharex="col")
+    measures = ("holdout_dice", "initial outline"), ("after_clicks", "mean of three clicks")
+    against = ("labelled", "studies labeled"), ("clicks", "clicks spent")
+    for row, (measure, title) in zip(rows, measures, strict=True):
+        for ax, (key, _) in zip(row, against, strict=True):
+            for number, (name, one) in enumerate(result["strategies"].items()):
+                marker = "os^vDPX"[number % 7]
+                ax.plot(one[key], one[measure], f"{marker}-", label=name, markersize=4)
+            ax.grid(alpha=0.3)
+        row[0].set_ylabel(f"Dice held out, {title}")
+    for ax, (_, title) in zip(rows[1], against, strict=True):
+        ax.set_xlabel(title)
+    rows[0][0].legend(loc="lower right", fontsize=8)
     return figure

@@ -90,6 +90,12 @@ class Loop:
         strategy: a name of ``ORDERS``.
         seed: of what is drawn, the trainings included.
         folder: studies as a server has them, published models, and the steps.
+        base: folder of the models that the loop begins with.
+        update: how the models are updated.
+        reader: who clicks.
+        device: where all of it is computed.
+        replay: labeled studies like those of the base; None takes phantoms for the base that
+            comes with the package, and nothing for another.
     """
 
     cases: Sequence[Case]
@@ -101,6 +107,7 @@ class Loop:
     update: UpdateConfig
     reader: Reader
     device: str = "cpu"
+    replay: Path | None = None
 
     def run(self, rounds: int, per_round: int) -> list[Step]:
         """Go through the rounds; return where the loop stood before them and after each."""
@@ -147,6 +154,7 @@ class Loop:
             "reader": asdict(self.reader),
             "base": [read_manifest(self.base, name).short_hash for name in NAMES],
             "update": TypeAdapter(UpdateConfig).dump_python(self.update, mode="json"),
+            "replay": None if self.replay is None else str(self.replay.resolve()),
             "cases": [[case.case_id for case in cases] for cases in (self.cases, self.held)],
         }
         path = self.folder / "settings.json"
@@ -245,7 +253,9 @@ class Loop:
         return gate
 
     def make_replay(self) -> Path | None:
-        """Make what trains beside accepted labels, if there is any, for all runs."""
+        """Return what trains beside accepted labels, if there is any: the same for all runs."""
+        if self.replay is not None:
+            return self.replay
         shared = self.folder.parent / "replay"
         return shared if replay_cases(None, self.base, shared, self.update.replay) else None
 
