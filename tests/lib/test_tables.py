@@ -98,7 +98,7 @@ def test_a_wrong_table_is_told(write, changes, told):
         ({"seed": 7}, "row a: .* has no seed to set"),
         ({"initial.loss.name": "focal_tverski"}, "row a: loss must be one of"),
         ({"correction.cut": [20, 20]}, "row a: .* multiples of 8"),
-        ({"correction.network.arguments": {"depth": 7}}, "row a: multi_encoder_unet takes"),
+        ({"correction.network.arguments": {"depth": 7}}, "row a: .* multi_encoder_unet takes"),
     ],
 )
 def test_a_row_that_is_no_recipe_is_told(write, change, told):

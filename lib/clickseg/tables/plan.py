@@ -9,7 +9,6 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
@@ -22,9 +21,8 @@ from clickseg.config import (
     load_recipe,
     load_values,
 )
-from clickseg.correction.paste import cut_logits
 from clickseg.losses import build_loss
-from clickseg.networks import build_network
+from clickseg.training.fits import check_networks
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -127,14 +125,9 @@ def _check_parts(config: Config, where: str) -> None:
     initial, correction = config.initial, config.correction
     if not isinstance(initial, WholeVolumeConfig) or not isinstance(correction, PasteConfig):
         raise ConfigError(f"{where}: tables are of initial.method whole_volume and paste")
-    volume = torch.empty(1, 2, *initial.size, device="meta")
-    cut = torch.empty(1, 3, *correction.cut, correction.depth, device="meta")
     try:
-        with torch.device("meta"):  # shapes alone, nothing is computed
-            build_network(initial.network.name, initial.network.arguments).eval()(volume)
-            network = build_network(correction.network.name, correction.network.arguments)
-            cut_logits(network.eval(), cut)
+        check_networks(config)
         for part in (initial, correction):
             build_loss(part.loss.name, part.loss.arguments)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error

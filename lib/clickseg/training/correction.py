@@ -14,6 +14,7 @@ from clickseg.models import load_initial
 from clickseg.networks import build_network
 from clickseg.study import Case
 from clickseg.training.cuts2d import train_cuts2d
+from clickseg.training.fits import check_networks
 from clickseg.training.local import click_scores, train_local
 from clickseg.training.loop import Run
 from clickseg.training.prepare import prepare_cases
@@ -30,10 +31,12 @@ def train_correction(
     A ``paste`` recipe learns the errors of the initial model in ``out``, which must be there.
 
     Raises:
-        ConfigError: for a ``local`` correction of another than a ``two_stage`` initial model.
+        ConfigError: if a network does not fit its input, or a ``local`` correction is of another
+            than a ``two_stage`` initial model.
         ImageError: if no case can be read.
         ModelError: if there is no initial model where one is needed.
     """
+    check_networks(config)
     split = begin(cases, config, out)
     run = Run(out, "correction", config.seed, device)
     initial, recipe = config.initial, config.correction

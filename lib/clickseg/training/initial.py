@@ -9,6 +9,7 @@ from clickseg.config import Config, WholeVolumeConfig
 from clickseg.initial import TwoStage, WholeVolume
 from clickseg.modelfile import Manifest
 from clickseg.study import Case
+from clickseg.training.fits import check_networks
 from clickseg.training.loop import Run
 from clickseg.training.prepare import prepare_cases
 from clickseg.training.start import begin, finish, initial_metrics, select
@@ -22,8 +23,10 @@ def train_initial(
     """Train, validate and write the initial model.
 
     Raises:
+        ConfigError: if a network does not fit its input.
         ImageError: if no case can be read.
     """
+    check_networks(config)
     split = begin(cases, config, out)
     run = Run(out, "initial", config.seed, device)
     recipe = config.initial
