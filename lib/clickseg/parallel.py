@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -48,7 +50,7 @@ def in_processes(
         # A pool for each process: one of several may overlook for good that one of them is gone,
         # if that one was started while the pool had begun to watch the others.
         pools = [
-            stack.enter_context(ProcessPoolExecutor(1, context, prepare, arguments))
+            stack.enter_context(ProcessPoolExecutor(1, context, _prepare, (prepare, arguments)))
             for _ in range(processes)
         ]
         under_way: dict[Future[Result], tuple[int, ProcessPoolExecutor]] = {}
@@ -74,3 +76,17 @@ def in_processes(
                     "begin again, perhaps with fewer --jobs"
                 ) from error
             raise
+
+
+def _prepare(prepare: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if prepare is not None:
+        prepare(*arguments)
+
+
+def _end_with_parent() -> None:
+    """Let no process go on by itself for hours after the one it works for was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import time
@@ -26,7 +27,9 @@ def work(piece):
         raise ValueError(name)
     if name == "is killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(600 if name == "slow" else 0)
+    if name == "tells":
+        (folder / str(os.getpid())).touch()
+    time.sleep(600 if name in ("slow", "tells") else 0)
     (folder / name).touch()
     return name
 
@@ -51,3 +54,32 @@ def test_whoever_stops_asking_ends_the_others(tmp_path):
     assert next(done) == (0, "quick")
     done.close()
     assert [path.name for path in tmp_path.iterdir()] == ["quick"]
+
+
+def test_no_process_outlives_the_one_it_works_for(tmp_path):
+    pieces = [(tmp_path, one) for one in ("tells", "tells")]
+    context = multiprocessing.get_context("spawn")
+    first = context.Process(target=lead, args=(pieces,))
+    first.start()
+    while len(told := list(tmp_path.iterdir())) < 2:
+        time.sleep(0.05)
+    first.kill()
+    first.join()
+    # A process that is gone has no state, or waits for init to take note of it.
+    states = [Path(f"/proc/{path.name}/stat") for path in told]
+    for _ in range(600):
+        if not any(is_running(path) for path in states):
+            return
+        time.sleep(0.1)
+    pytest.fail("a worker goes on")
+
+
+def lead(pieces):
+    list(in_processes(work, pieces, 2))
+
+
+def is_running(state):
+    try:
+        return state.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
