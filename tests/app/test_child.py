@@ -4,9 +4,7 @@ import os
 import subprocess
 import sys
 
-from serving import ROOT
-
-WAIT_S = 120
+from serving import ROOT, WAIT_S
 
 
 def start_child(work):

@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from serving import AFFINES, SHAPE, save, tumor_image
+from serving import AFFINES, SHAPE, WAIT_S, save, tumor_image
 
 RNG = partial(np.random.default_rng, 0)
 
@@ -171,7 +171,7 @@ def test_a_server_with_a_wrong_setting_ends_with_a_sentence(another_server, stud
     }
     servers = [another_server(studies, setting) for setting in wrong]
     for server, text in zip(servers, wrong.values(), strict=True):
-        assert server.process.wait(60) != 0
+        assert server.process.wait(WAIT_S) != 0
         assert text in server.output.read_text()
 
 

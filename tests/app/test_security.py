@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import requests
-from serving import AFFINES, SHAPE, save, tumor_image
+from serving import AFFINES, SHAPE, WAIT_S, save, tumor_image
 
 RNG = np.random.default_rng(5)
 
@@ -184,7 +184,7 @@ def test_weights_that_are_not_plain_tensors_are_not_loaded(another_server, studi
         (tmp_path / f"{name}.pt").write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
         (tmp_path / f"{name}.json").write_text("{}")
     server = another_server(studies, ("pretrained_path", tmp_path))
-    assert server.process.wait(60) != 0
+    assert server.process.wait(WAIT_S) != 0
     assert "ModelError" in server.output.read_text()
     assert not (server.folder / "owned").exists()
 

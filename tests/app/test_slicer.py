@@ -1,7 +1,6 @@
 """The story of a reader in 3D Slicer, on a studies folder and on a PACS: the same requests."""
 
 import io
-import time
 
 import numpy as np
 import pydicom
@@ -9,7 +8,7 @@ import pytest
 import requests
 import SimpleITK as sitk  # noqa: N813  # its documented name
 from dicomweb import SmallPacs
-from serving import LABEL, SHAPE, Server, save, tumor_image
+from serving import LABEL, SHAPE, Server, save, tumor_image, until
 from slicer import Slicer
 
 from clickseg.dicom.mr import headers_of
@@ -115,15 +114,10 @@ def test_the_story_of_a_reader_in_slicer(place, files, tmp_path):
     assert slicer.send("remove session").status_code == 200
 
     assert slicer.send("train").status_code == 200
-    deadline = time.monotonic() + 60
-    while slicer.send("training status").json()["status"] != "RUNNING":
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: slicer.send("training status").json()["status"] == "RUNNING")
     assert slicer.send("is training").status_code == 200
     assert slicer.send("stop").status_code == 200
-    while slicer.send("is training").status_code == 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: slicer.send("is training").status_code != 200)
 
 
 @pytest.mark.slow

@@ -1,12 +1,10 @@
 """The literal requests of both viewers, against a running server."""
 
-import time
-
 import numpy as np
 import pytest
 import requests
 import SimpleITK as sitk  # noqa: N813  # its documented name
-from serving import AFFINES, LABEL, SHAPE
+from serving import AFFINES, LABEL, SHAPE, until
 
 EMPTY_RADIUS_MM = 9.0  # reach 6 + visible 3 of the models the tests make
 
@@ -229,10 +227,7 @@ def test_an_answer_is_a_fresh_file_that_is_deleted(server):
     names = {server.slicer("initial", "ras").file_name for _ in range(3)}
     assert len(names) == 3
     # The server deletes a file once it is sent, which is just after the viewer has it.
-    deadline = time.monotonic() + 10
-    while left := list((server.folder / "tmp").glob("vs-clickseg-*/*.n*")):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    until(lambda: not list((server.folder / "tmp").glob("vs-clickseg-*/*.n*")))
 
 
 def test_params_alone_can_be_asked_for(server):
