@@ -216,12 +216,16 @@ def test_a_training_that_is_killed_harms_nothing_and_all_are_started_at_once(
         server.stop()
 
 
-def test_the_gate_rejects_what_was_trained_on_shuffled_labels(tmp_path, weights, studies):
-    """Models that find the tumor, then a round on labels of other places."""
+@pytest.mark.parametrize("is_shuffled", [False, True])
+def test_the_gate_rejects_what_was_trained_on_shuffled_labels(
+    tmp_path, weights, studies, is_shuffled
+):
+    """A model that outlines too little, then a round on true labels, or on those of elsewhere."""
     places = [[-5, 4, 3], [5, -4, -3], [-5, -4, 3], [5, 4, -3], [0, 5, 5]]
-    labels = [np.roll(ball(3.2), place, axis=(0, 1, 2)) for place in places]
+    labels = [np.roll(ball(4.0), place, axis=(0, 1, 2)) for place in places]
+    labels = labels if is_shuffled else [ball(4.0)] * 5
     sides = {f"VS-{n:02d}": "training" for n in range(1, 6)} | {"VS-06": "holdout"}
-    for case_id, label in zip(sides, [*labels, ball(3.2)], strict=True):
+    for case_id, label in zip(sides, [*labels, ball(4.0)], strict=True):
         path = studies / "labels/final" / f"{case_id}.nii.gz"
         save(path, label.astype(np.uint8), AFFINE)
     (studies / ".clickseg").mkdir()
@@ -229,7 +233,7 @@ def test_the_gate_rejects_what_was_trained_on_shuffled_labels(tmp_path, weights,
     store = ModelStore(tmp_path / "store", weights)
     config = load_update(settings(tmp_path / "update.yaml", 3, 20, 0.02))
     outcome = update_model("initial", studies, store, config)
-    assert outcome.verdict.before[0] > 0.9
-    assert outcome.reason.startswith("worse on 1 held-out studies")
-    assert not outcome.is_published
-    assert store.current()["initial"] == BASE
+    assert 0.6 < outcome.verdict.before[0] < 0.9
+    assert outcome.is_published != is_shuffled, outcome.reason
+    assert outcome.reason.startswith("worse on 1 held-out studies") == is_shuffled
+    assert (store.current()["initial"] == BASE) == is_shuffled

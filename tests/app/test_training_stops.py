@@ -1,6 +1,8 @@
 """Trainings that end early on a real server: stopped, out of memory; and one in two parts."""
 
 import resource
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -10,7 +12,7 @@ import requests
 from serving import save, until
 from test_training import AFFINE, FIT, UPDATE, ball, hashes, start, stats_of, studies, wait_for
 
-from clickseg_app.train import _Status
+from clickseg_app.train import _goes_on, _Status
 
 __all__ = ["studies"]
 
@@ -39,6 +41,18 @@ def training(server):
     """The process that trains."""
     children = psutil.Process(server.process.pid).children(recursive=True)
     return next(one for one in children if "train" in one.cmdline())
+
+
+def test_a_training_goes_on_as_long_as_its_process():
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as child:
+        stats = {"pid": child.pid, "start_ts": int(time.time())}
+        assert _goes_on(stats)
+        assert not _goes_on(stats | {"start_ts": 0})  # the number was given again
+        child.kill()
+        until(lambda: not _goes_on(stats))  # before anybody asks how it ended
+        child.wait()
+    assert not _goes_on(stats)
+    assert not _goes_on({})
 
 
 def begin(server, epoch):

@@ -83,7 +83,7 @@ def test_an_empty_mask_has_neither_volume_nor_diameter(studies):
     assert (mask.volume_ml, mask.max_axial_diameter_mm, mask.is_as_read) == (0, 0, True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     values=hnp.arrays(np.int16, (3, 2, 2), elements=st.integers(-300, 300)),
     extension=st.sampled_from([".nii.gz", ".nii", ".nrrd"]),

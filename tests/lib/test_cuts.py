@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clickseg.cuts import Box, shrink
@@ -35,7 +35,6 @@ def test_a_step_of_half_a_voxel_interpolates(image):
     np.testing.assert_allclose(cut.flatten(), [176511, 181511, 186511])
 
 
-@settings(deadline=None)
 @given(
     center=st.tuples(*(st.floats(0, n - 1) for n in SHAPE)),
     step=st.tuples(*[st.floats(0.3, 2.5)] * 3),

@@ -86,7 +86,7 @@ def test_instance_numbers_rise_or_fall_with_k(tmp_path):
         np.testing.assert_allclose(heights, 7.5 + 1.5 * np.arange(7))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(affine=affines(), numbers=st.integers(0, 9))
 def test_each_voxel_stays_at_its_place_for_any_affine(tmp_path_factory, affine, numbers):
     array = np.random.default_rng(numbers).integers(-500, 500, (5, 3, 2)).astype(np.float32)

@@ -65,7 +65,7 @@ def test_a_mask_comes_back_exactly_and_only_its_slices_are_stored(series, tmp_pa
     assert back.grid == grid
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(affine=affines(), seed=st.integers(0, 99), descending=st.booleans())
 def test_any_mask_comes_back_for_any_affine(tmp_path_factory, affine, seed, descending):
     folder = tmp_path_factory.mktemp("seg") / "s"

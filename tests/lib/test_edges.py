@@ -57,7 +57,7 @@ def test_the_outline_moves_to_the_edge():
         assert (follow_edges(logits, image(t1ce), np.ones(3), STRONG) > 0).ravel().sum() == 4
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**31))
 def test_a_wavering_outline_becomes_that_of_the_image(seed):
     tumor, rng = ball(4.5), np.random.default_rng(seed)
@@ -70,7 +70,7 @@ def test_a_wavering_outline_becomes_that_of_the_image(seed):
     assert dice(even > 0, tumor) > 0.97
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     npst.arrays(np.float32, (4, 3, 2), elements=st.floats(-9, 9, width=32)),
     npst.arrays(np.float32, (2, 4, 3, 2), elements=st.floats(-5, 5, width=32)),

@@ -97,7 +97,7 @@ clicked = st.lists(voxels, max_size=4, unique_by=lambda voxel: voxel[:3])
 requests = st.tuples(clicked, st.booleans(), st.booleans())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(sent=st.lists(requests, max_size=6))
 def test_what_counts_is_what_the_last_answer_obeys(tmp_path_factory, sent):
     folder = tmp_path_factory.mktemp("studies")

@@ -100,7 +100,7 @@ def distance_mm(study, click):
 
 
 @given(**worlds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_click_changes_nothing_beyond_its_radius(affine, changes, places, seed):
     study, correction, start, clicks = replay(affine, changes, places, seed)
     before = correction(study, start, clicks[:-1]).mask
@@ -110,7 +110,7 @@ def test_a_click_changes_nothing_beyond_its_radius(affine, changes, places, seed
 
 
 @given(**worlds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_differs_from_the_start_lies_within_reach_of_a_click(affine, changes, places, seed):
     study, correction, start, clicks = replay(affine, changes, places, seed)
     after = correction(study, start, clicks).mask
@@ -119,7 +119,7 @@ def test_what_differs_from_the_start_lies_within_reach_of_a_click(affine, change
 
 
 @given(**worlds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_click_is_obeyed_also_after_later_ones(affine, changes, places, seed):
     study, correction, start, clicks = replay(affine, changes, places, seed)
     mask = correction(study, start, clicks).mask
@@ -129,7 +129,7 @@ def test_every_click_is_obeyed_also_after_later_ones(affine, changes, places, se
 
 
 @given(**worlds, order=st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_answer_depends_on_neither_turns_nor_history(affine, changes, places, seed, order):
     study, correction, start, clicks = replay(affine, changes, places, seed)
     memo, kept = {}, start.copy()
@@ -145,7 +145,7 @@ def test_the_answer_depends_on_neither_turns_nor_history(affine, changes, places
 
 
 @given(**worlds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_one_more_click_costs_one_more_pass(affine, changes, places, seed):
     study, correction, start, clicks = replay(affine, changes, places, seed)
     memo = {}
@@ -155,7 +155,7 @@ def test_one_more_click_costs_one_more_pass(affine, changes, places, seed):
 
 
 @given(**worlds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_spent_answer_gives_its_mask_and_nothing_of_what_it_said(affine, changes, places, seed):
     study, correction, start, clicks = replay(affine, changes, places, seed)
     memo = {}
@@ -168,7 +168,7 @@ def test_a_spent_answer_gives_its_mask_and_nothing_of_what_it_said(affine, chang
 
 
 @given(**worlds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_foreground_clicks_only_add_and_background_clicks_only_remove(
     affine, changes, places, seed
 ):
@@ -179,7 +179,7 @@ def test_foreground_clicks_only_add_and_background_clicks_only_remove(
 
 
 @given(affine=st.sampled_from(list(AFFINES.values())), voxel=voxels)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_click_anywhere_reaches_the_neighboring_slices(affine, voxel):
     study = a_study(affine)
     correction = LocalCorrection(EchoForeground(), config())

@@ -160,7 +160,7 @@ def test_mistakes_of_nothing_are_a_blob_or_nothing():
     assert 5 < np.count_nonzero(sizes) < 35
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.floats(0.3, 9), st.permutations([0.5, 0.4, 1.5]))
 def test_a_mistake_repeats_and_leaves_the_label_alone(seed, radius_mm, spacing):
     label = ball(radius_mm, (31, 29, 37), spacing)
@@ -173,7 +173,7 @@ def test_a_mistake_repeats_and_leaves_the_label_alone(seed, radius_mm, spacing):
     assert set(np.unique(one)) <= {0, 1}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 20))
 def test_morphology_never_lets_a_mask_vanish(seed, radius_px):
     label = ball(radius_px, (48, 48), (1, 1))

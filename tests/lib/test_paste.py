@@ -162,7 +162,7 @@ def test_the_radius_is_that_of_the_farthest_voxel_that_changes():
         assert answer.radius_mm == pytest.approx(np.linalg.norm(gaps_mm, axis=1).max())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 36), st.integers(0, 30), st.integers(0, 22)), max_size=5))
 def test_nothing_changes_beyond_the_radius_and_leaving_a_click_out_undoes_it(voxels):
     one, start = study(), random_mask(SHAPE)

@@ -139,7 +139,7 @@ def test_jitter_is_about_one_mm_and_repeats_with_its_seed():
     assert again[0] == clicks[3]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(label_and_pred(), st.sampled_from(ROBOTS), st.integers(0, 99))
 def test_a_click_always_lies_on_an_error_of_its_kind(masks, robot, seed):
     label, pred = masks
@@ -157,7 +157,7 @@ def test_a_click_always_lies_on_an_error_of_its_kind(masks, robot, seed):
     assert bool(label[ijk]) is is_foreground
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(label_and_pred(), st.integers(0, 99))
 def test_a_click_moves_with_the_image(masks, seed):
     label, pred = (np.pad(mask, 1) for mask in masks)

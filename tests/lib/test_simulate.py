@@ -14,6 +14,7 @@ from clickseg.cli import app
 from clickseg.config import ConfigError
 from clickseg.learning import measure, simulate
 from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
+from clickseg.learning.update import UpdateError
 from clickseg.placement import Placing, tell_frames, tell_mode
 from clickseg.record import read_record
 from clickseg.study import PLACING_FOLDER, labeled_cases, placing_of, read_study
@@ -23,7 +24,7 @@ from clickseg.study import PLACING_FOLDER, labeled_cases, placing_of, read_study
 def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     for number in range(1, 8):
-        write_case(folder, f"VS-{number}", (20 + 3 * number, 26, 9), 3 + number % 3)
+        write_case(folder, f"VS-{10 + number}", (20 + 3 * number, 26, 9), 3 + number % 3)
     return folder
 
 
@@ -32,7 +33,7 @@ def loop(studies, base, folder, strategy="shuffle"):
     return Loop(cases[:5], cases[5:], strategy, 1, folder, base, short(), Reader(2, 0.99))
 
 
-def stop(*_):
+def stop(*_, **__):
     raise KeyboardInterrupt
 
 
@@ -48,11 +49,13 @@ def test_the_loop_labels_learns_and_goes_on(studies, base, tmp_path, monkeypatch
     assert len(names) == 4
     records = [read_record(labels / f"{name}.clicks.json") for name in names]
     assert sum(len(record) for record in records) == whole[2].clicks
-    # Stopped while it learned in the second round, and gone on with.
+    # Stopped between the two updates of the second round, and gone on with.
     parts = tmp_path / "parts"
-    learns = iter([Loop._learn, stop])
+    updates = iter([*[simulate.update_model] * 3, stop])
     with monkeypatch.context() as patched:
-        patched.setattr(Loop, "_learn", lambda *given: next(learns)(*given))
+        patched.setattr(
+            simulate, "update_model", lambda *given, **more: next(updates)(*given, **more)
+        )
         with pytest.raises(KeyboardInterrupt):
             loop(studies, base, parts).run(2, 2)
     assert loop(studies, base, parts).run(2, 2) == whole
@@ -68,9 +71,9 @@ def test_a_strategy_that_asks_the_models(studies, base, tmp_path):
 def test_updates_place_the_t2_as_the_reader_saw_it(studies, base, tmp_path):
     shutil.copytree(studies, tmp_path / "studies")
     tell_mode(tmp_path / "studies" / PLACING_FOLDER, "off")
-    tell_frames(tmp_path / "studies" / PLACING_FOLDER, "VS-2", True)
+    tell_frames(tmp_path / "studies" / PLACING_FOLDER, "VS-12", True)
     loop(tmp_path / "studies", base, tmp_path / "loop").run(0, 1)
-    copies = [placing_of(tmp_path / "loop" / "studies" / f"VS-{n}.nii.gz") for n in (1, 2)]
+    copies = [placing_of(tmp_path / "loop" / "studies" / f"VS-{n}.nii.gz") for n in (11, 12)]
     assert copies == [Placing("off", False), Placing("off", True)]
 
 
@@ -83,7 +86,7 @@ def test_what_models_said_is_computed_once_for_all_runs(studies, base, tmp_path,
 
     monkeypatch.setattr(simulate, "score_study", counted)
     first = loop(studies, base, tmp_path / "first", "uncertainty").run(1, 1)
-    assert sorted(asked) == [f"VS-{n}" for n in range(1, 6)]
+    assert sorted(asked) == [f"VS-{n}" for n in range(11, 16)]
     # Another strategy begins with the same models; one study is too few to make others.
     read = counting(monkeypatch)
     second = loop(studies, base, tmp_path / "second", "diversity").run(1, 1)
@@ -122,6 +125,17 @@ def test_a_base_of_ones_own_goes_on_with_its_studies(
     assert "forget" not in caplog.text
     with pytest.raises(ConfigError, match="other settings"):
         replace(kept, replay=None).run(1, 3)
+
+
+def test_a_shortage_ends_the_run_and_is_no_verdict(studies, base, tmp_path, monkeypatch):
+    def short_of_memory(*_, **__):
+        raise UpdateError("memory is not enough")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(simulate, "update_model", short_of_memory)
+        with pytest.raises(UpdateError, match="memory"):
+            loop(studies, base, tmp_path / "a").run(1, 3)
+    assert len(loop(studies, base, tmp_path / "a").run(1, 3)) == 2
 
 
 def test_the_loop_ends_where_no_study_is_left(studies, base, tmp_path):
@@ -171,6 +185,9 @@ def test_the_command_writes_numbers_and_a_plot(studies, base, tmp_path, monkeypa
     assert result.exit_code == 0, result.output
     both = json.loads((tmp_path / "two at once/loop.json").read_text())
     assert both["strategies"] == values["strategies"]
+    # What trains beside must not know the studies.
+    result = CliRunner().invoke(app, [*words, "--replay", str(studies)])
+    assert "--replay holds VS-11 and 6 more patients of --studies" in str(result.exception)
 
 
 @pytest.mark.parametrize(

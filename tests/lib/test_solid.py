@@ -170,7 +170,7 @@ def test_what_cannot_be_filled_is_refused(outlines, message):
         fill(outlines, grid_of())
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     radii=st.lists(st.floats(1.5, 7), min_size=1, max_size=6),
     step_mm=st.floats(0.8, 2.5),

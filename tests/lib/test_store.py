@@ -113,6 +113,36 @@ def test_a_publication_that_fails_leaves_the_published_model(tmp_path, base, mon
     assert not list((tmp_path / "store").rglob(".part-*"))
 
 
+def test_what_could_not_be_made_to_count_is_removed(tmp_path, base, monkeypatch):
+    store = ModelStore(tmp_path / "store", base)
+    first = store.publish("initial", made(tmp_path, 1)[1])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ModelStore, "_set", full)
+        with pytest.raises(OSError, match="No space"):
+            store.publish("initial", made(tmp_path, 2)[1])
+    assert store.versions("initial")[-1].version == first.version == store.current()["initial"]
+    assert store.publish("initial", made(tmp_path, 2)[1]).number == 2
+
+
+def test_a_version_that_never_counted_is_told_from_one_that_was_gone_back_from(
+    tmp_path, base, monkeypatch
+):
+    store = ModelStore(tmp_path / "store", base)
+    with monkeypatch.context() as patched:  # killed before it counted
+        patched.setattr(ModelStore, "_set", lambda *_: None)
+        patched.setattr(ModelStore, "version", lambda *_: None)
+        store.publish("initial", made(tmp_path, 1)[1])
+    assert [store.is_unfinished(one) for one in store.versions("initial")] == [False, True]
+    store.publish("initial", made(tmp_path, 2)[1])
+    store.publish("initial", made(tmp_path, 3)[1])
+    store.rollback("initial", BASE)
+    assert not any(store.is_unfinished(one) for one in store.versions("initial")[2:])
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"other": "0001"}', '{"initial": 3}'])
 def test_a_damaged_list_of_what_counts_is_told(tmp_path, base, text):
     (tmp_path / "current.json").write_text(text)
@@ -175,6 +205,10 @@ def test_a_store_serves_no_other_base(base, tmp_path):
     (other / "initial.json").write_text(json.dumps(values))
     with pytest.raises(ModelError, match="of another base"):
         ModelStore(tmp_path / "store", other).load()
+    # One that is named for its base, before anything is published.
+    ModelStore(published_in(tmp_path, base), base).load()
+    with pytest.raises(ModelError, match="of another base"):
+        ModelStore(published_in(tmp_path, base), other).load()
     with pytest.raises(ModelError, match="of another base"):
         ModelStore(tmp_path / "store", other).publish("initial", made(tmp_path, 2)[1])
 

@@ -10,11 +10,13 @@ from tiny import short, tiny, write_case
 from typer.testing import CliRunner
 
 from clickseg.cli import app
+from clickseg.learning import update
 from clickseg.learning.gate import judge
 from clickseg.learning.holdout import read_holdout
+from clickseg.learning.replay import replay_cases
 from clickseg.learning.round import of_others
 from clickseg.learning.store import BASE, ModelStore
-from clickseg.learning.update import UpdateError, update_model
+from clickseg.learning.update import TooFewError, UpdateError, update_model
 from clickseg.modelfile import Manifest, read_manifest, save_model
 from clickseg.networks import build_network
 from clickseg.study import Case
@@ -117,6 +119,72 @@ def test_an_empty_mask_trains_too(small_studies, base, tmp_path):
         update_model(name, tmp_path / "studies", store, short())
         run = next((tmp_path / "store/rounds" / name).glob("*/"))
         assert "VS-7" in read_manifest(run, name).data["training"]
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_labels_without_a_tumor_judge_no_model(small_studies, base, tmp_path, is_damaged):
+    """A model that finds nothing anywhere would be perfect on them."""
+    shutil.copytree(small_studies, tmp_path / "studies")
+    write_case(tmp_path / "studies", "VS-7", (30, 26, 9), -1.0)
+    if is_damaged:
+        (tmp_path / "studies/labels/final/VS-7.nii.gz").write_bytes(b"nothing")
+    sides = {f"VS-{n}": "training" for n in (1, 2, 3)} | {"VS-7": "holdout"}
+    (tmp_path / "studies/.clickseg").mkdir()
+    kept = tmp_path / "studies/.clickseg/holdout.json"
+    kept.write_text(json.dumps({"patients": sides | {"VS-4": "training"}}))
+    store = ModelStore(tmp_path / "store", base)
+    if not is_damaged:  # one that cannot be read is told before
+        with pytest.raises(TooFewError, match="can be read and has a tumor"):
+            update_model("correction", tmp_path / "studies", store, short())
+        assert store.current()["correction"] == BASE
+    # Beside one with a tumor it does not count.
+    kept.write_text(json.dumps({"patients": sides | {"VS-4": "holdout"}}))
+    assert update_model("correction", tmp_path / "studies", store, short()).verdict.cases == 1
+
+
+def test_a_version_that_was_left_uncounted_is_published(small_studies, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "clickseg.learning.update.judge", lambda a, b: replace(judge(a, b), is_better=True)
+    )
+    shutil.copytree(small_studies, tmp_path / "studies")
+    store = ModelStore(tmp_path / "store", base)
+    first = update_model("correction", tmp_path / "studies", store, short())
+    (tmp_path / "store/current.json").unlink()  # as if it was killed just before
+    assert store.current()["correction"] == BASE
+    second = update_model("correction", tmp_path / "studies", store, short())
+    assert second.is_published
+    assert store.current()["correction"] == second.version != first.version
+
+
+def test_a_model_counts_though_nobody_can_write_how_it_ended(
+    small_studies, base, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(
+        "clickseg.learning.update.judge", lambda a, b: replace(judge(a, b), is_better=True)
+    )
+    real = update.write_text
+
+    def full(path, text):
+        if path.name == "outcome.json":
+            raise OSError(28, "No space left on device")
+        real(path, text)
+
+    monkeypatch.setattr(update, "write_text", full)
+    shutil.copytree(small_studies, tmp_path / "studies")
+    store = ModelStore(tmp_path / "store", base)
+    outcome = update_model("correction", tmp_path / "studies", store, short())
+    assert outcome.is_published
+    assert store.current()["correction"] == outcome.version
+    assert "No space" in caplog.text
+
+
+def test_replay_leaves_out_patients_kept_for_tests(small_studies, base, tmp_path):
+    shutil.copytree(small_studies, tmp_path / "replay")
+    write_case(tmp_path / "replay", "VS-2v2", (30, 26, 9), 4.0)
+    assert len(replay_cases(tmp_path / "replay", base, tmp_path, 9)) == 5
+    write_split(Split(("VS-1", "VS-3"), ("VS-4",), ("VS-2",)), tmp_path / "replay/split.json")
+    found = replay_cases(tmp_path / "replay", base, tmp_path, 2)
+    assert [case.case_id for case in found] == ["VS-1", "VS-3"]
 
 
 def test_empty_masks_alone_teach_no_correction(base, tmp_path):

@@ -357,7 +357,7 @@ def test_axes_that_are_not_at_right_angles_are_refused(tmp_path):
 
 
 @given(affine=affines())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_an_image_on_any_grid_lands_where_it_lies_in_the_patient(affine):
     source = Grid(SHAPE, affine)
 

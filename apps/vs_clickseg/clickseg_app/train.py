@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil
 import torch
 from fastapi import HTTPException
 from monailabel.config import settings as server
@@ -84,10 +85,10 @@ class UpdateTask(TrainTask):
         """Return how far the training is, or how the last one ended, as both viewers read it.
 
         Viewers show the numbers of the first model alone, so it tells of the one that is being
-        trained. A training that was killed says nothing itself: its lock is free.
+        trained. A training that was killed says nothing itself: its process is gone.
         """
         for model in NAMES:
-            if (stats := self._read(model)).get("is_running") and self.store.is_training(model):
+            if (stats := self._read(model)).get("is_running") and _goes_on(stats):
                 return stats
         stats = self._read(self.model)
         if stats.get("is_running"):
@@ -218,7 +219,7 @@ class _Status:
         """Tell of an epoch."""
         self.epoch = progress.epoch
         self.best = max(self.best, progress.dice or 0.0)
-        self._write({"is_running": True})
+        self._write({"is_running": True, "pid": os.getpid()})
 
     def end(self, **how: Any) -> None:
         """Tell how it ended; viewers take a total time for the end.
@@ -249,6 +250,19 @@ def _has_own_process() -> bool:
     """Tell whether this process was started for a training; a request could claim anything."""
     started = sys.modules["__main__"].__spec__
     return started is not None and started.name == "monailabel.interfaces.utils.app"
+
+
+def _goes_on(stats: Mapping[str, Any]) -> bool:
+    """Tell whether the process that wrote these is there, and no later one of the same number.
+
+    Its lock does not tell: it is free while other processes are started, and at the end.
+    """
+    try:
+        process = psutil.Process(stats["pid"])
+        is_it = process.create_time() <= stats["start_ts"] + 1
+        return bool(is_it and process.status() != psutil.STATUS_ZOMBIE)
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return False
 
 
 def _file_of(model: str) -> str:

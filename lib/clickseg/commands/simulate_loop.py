@@ -21,13 +21,14 @@ from clickseg.commands.seeds import read_seeds
 from clickseg.config import ConfigError, SplitConfig, config_from
 from clickseg.learning.settings import UPDATE, UpdateConfig, load_update
 from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
+from clickseg.learning.store import NAMES
 from clickseg.machine import describe_machine, memory_bytes
 from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS
 from clickseg.parallel import in_processes
 from clickseg.process import keep_freed_memory
-from clickseg.study import labeled_cases, remember_studies, remembering_studies
-from clickseg.training.split import split_cases
+from clickseg.study import Case, labeled_cases, remember_studies, remembering_studies
+from clickseg.training.split import patient_of, split_cases, without_tested
 from clickseg.training.start import select
 
 if TYPE_CHECKING:
@@ -68,12 +69,13 @@ def simulate_loop(
     threads = threads or max(1, torch.get_num_threads() // jobs)
     _prepare_process(threads)
     settings, numbers = load_update(update), read_seeds(seeds)
-    cases = labeled_cases(studies)
     pattern = config_from(read_manifest(base, "initial").recipe).split.patient
+    cases = without_tested(labeled_cases(studies), studies, pattern)
     ids = [case.case_id for case in cases]
     split = split_cases(ids, SplitConfig(patient=pattern, validation=held), HELD_SEED)
     if not split.validation:
         raise ConfigError(f"--held {held} of {len(ids)} studies leaves none to measure on")
+    _check_apart(cases, split.validation, base, replay, pattern)
     told = {
         "command": shlex.join(["clickseg", *sys.argv[1:]]),
         "update": TypeAdapter(UpdateConfig).dump_python(settings, mode="json"),
@@ -103,6 +105,31 @@ def simulate_loop(
         runs[loop.strategy][loop.seed] = steps
         ordered = {name: dict(sorted(one.items())) for name, one in runs.items() if one}
         _write(out, told | summarize_loops(ordered))
+
+
+def _check_apart(
+    cases: Sequence[Case], held: Sequence[str], base: Path, replay: Path | None, pattern: str
+) -> None:
+    """Refuse a base that knows who is held out, and a replay that knows who is chosen from.
+
+    Raises:
+        ConfigError: with a patient that is on both sides.
+    """
+    trained = [
+        name for model in NAMES for name in read_manifest(base, model).data.get("training", [])
+    ]
+    others = [] if replay is None else [case.case_id for case in labeled_cases(replay)]
+    for where, theirs, mine in (
+        ("--base was trained on", trained, held),
+        ("--replay holds", others, [case.case_id for case in cases]),
+    ):
+        both = {patient_of(name, pattern) for name in theirs}
+        both &= {patient_of(name, pattern) for name in mine}
+        if both:
+            raise ConfigError(
+                f"{where} {min(both)} and {len(both) - 1} more patients of --studies, which the "
+                "loop must not know yet: name other studies"
+            )
 
 
 def _run_all(

@@ -32,6 +32,8 @@ class Verdict:
 def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
     """Compare two models case by case: neither the mean nor the worst decile may fall.
 
+    Where both find nothing of any case nothing could fall: that is no reason to publish.
+
     Args:
         before: scores of the model that counts now.
         after: scores of the new one, of the same cases.
@@ -51,9 +53,10 @@ def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
         for name, a, b in zip(("mean", "worst-decile"), old, new, strict=True)
     ]
     fell = [text for text, a, b in zip(what, old, new, strict=True) if b < a - ROUNDING]
-    text = f"on {len(pairs)} held-out studies: {', '.join(what)}"
-    reason = f"worse {text}" if fell else f"not worse {text}"
-    return Verdict(not fell, reason, len(pairs), old, new, p)
+    is_blind = not pairs.any()
+    how = "cannot be told from the old one" if is_blind else "worse" if fell else "not worse"
+    reason = f"{how} on {len(pairs)} held-out studies: {', '.join(what)}"
+    return Verdict(not fell and not is_blind, reason, len(pairs), old, new, p)
 
 
 def _mean_and_worst(scores: Sequence[float]) -> tuple[float, float]:

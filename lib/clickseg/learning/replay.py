@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from clickseg.config import config_from
+from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS
 from clickseg.phantom.write import Order, write_phantom
 from clickseg.study import Case, labeled_cases
+from clickseg.training.split import without_tested
 
 logger = logging.getLogger(__name__)
 
@@ -23,17 +26,21 @@ def replay_cases(folder: Path | None, base: Path, scratch: Path, count: int) -> 
     """Return labeled cases that look like those of the base.
 
     Args:
-        folder: studies with labels, for a base of one's own; None makes phantoms for the base
-            that comes with the package, and returns none for another.
+        folder: studies with labels, for a base of one's own; those kept for tests are left out.
+            None makes phantoms for the base that comes with the package, and returns none for
+            another.
         base: folder of the base models.
         scratch: where phantoms are kept for the next time.
         count: how many at most.
 
     Raises:
         ImageError: if ``folder`` has no labeled study.
+        ConfigError: if its split is damaged.
+        ModelError: if the base is.
     """
     if folder is not None:
-        return labeled_cases(folder)[:count]
+        pattern = config_from(read_manifest(base, "initial").recipe).split.patient
+        return without_tested(labeled_cases(folder), folder, pattern)[:count]
     if base.resolve() != WEIGHTS.resolve():
         logger.warning("no studies of the base are at hand (replay): it may forget what it knew")
         return []

@@ -19,10 +19,10 @@ from clickseg.learning.refine import refined_cases
 from clickseg.learning.replay import replay_cases
 from clickseg.learning.settings import UpdateConfig
 from clickseg.learning.store import NAMES, ModelStore
-from clickseg.learning.tuning import UpdateError
+from clickseg.learning.tuning import TooFewError, UpdateError
 from clickseg.modelfile import code_version, read_manifest
 from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, Case, find_cases
-from clickseg.training.split import Split, given_split, patient_of, rank_of, told_patients
+from clickseg.training.split import Split, patient_of, rank_of, told_patients, without_tested
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +56,13 @@ def begin_round(
     Patients that a ``split.json`` beside the studies keeps for tests take no part.
 
     Raises:
-        UpdateError: if there are too few labels, or the base cannot be trained on.
+        TooFewError: if there are too few labels.
+        UpdateError: if the base cannot be trained on.
         ConfigError, HoldOutError, ModelError: if what is on the disk is damaged.
     """
     recipe = _recipe_of(store, name, config)
     recipe = recipe if seed is None else replace(recipe, seed=seed)
-    there = _without_tested(studies, recipe.split.patient)
+    there = without_tested(find_cases(studies), studies, recipe.split.patient)
     cases = [case for case in there if case.label is not None]
     split = _split(studies, store, cases, recipe.split, config)
     waiting = [case for case in there if case.label is None]
@@ -74,15 +75,6 @@ def begin_round(
         for side in (split.training, split.validation)
     )
     return Round(recipe, training, refined, others, held, folder)
-
-
-def _without_tested(studies: Path, pattern: str) -> list[Case]:
-    """List the studies but for those of patients whom a split keeps for tests."""
-    given, told = given_split(studies, None), told_patients(studies)
-    ids = given.test if given is not None else ()
-    tested = {patient_of(one, pattern, told) for one in ids}
-    cases = find_cases(studies)
-    return [case for case in cases if patient_of(case.case_id, pattern, told) not in tested]
 
 
 def _refined(
@@ -161,7 +153,7 @@ def _split(
     told = told_patients(studies)
     patients = {patient_of(case.case_id, config.patient, told) for case in cases}
     if len(patients) < update.smallest:
-        raise UpdateError(
+        raise TooFewError(
             f"accepted labels of at least {update.smallest} patients are wanted, so that one can "
             f"be held out to judge the new model; {LABEL_FOLDER} has labels of {len(patients)}"
         )
@@ -177,7 +169,7 @@ def _split(
     split = grow_holdout(path, ids, config.patient, share, sorted(known))
     if not split.validation or not split.training:
         side = "is held out" if not split.validation else "trains"
-        raise UpdateError(
+        raise TooFewError(
             f"of the patients with an accepted label none {side}, and no patient changes sides; "
             "accept a label of one more patient"
         )

@@ -35,7 +35,7 @@ from clickseg.learning.measure import Measure, measure
 from clickseg.learning.replay import replay_cases
 from clickseg.learning.settings import UpdateConfig
 from clickseg.learning.store import NAMES, ModelStore
-from clickseg.learning.update import UpdateError, update_model
+from clickseg.learning.update import TooFewError, update_model
 from clickseg.metrics import dice
 from clickseg.modelfile import read_manifest
 from clickseg.models import Models
@@ -119,7 +119,7 @@ class Loop:
             self._keep(steps, self._measure(store.load(self.device), 0, 0, {}))
         for _ in range(len(steps), rounds + 1):
             models = store.load(self.device)
-            clicks = self._begun(len(steps)) or self._choose(models, len(steps), per_round)
+            clicks = self._begun(len(steps))[0] or self._choose(models, len(steps), per_round)
             if not clicks:
                 logger.info("no study is left to choose")
                 break
@@ -127,7 +127,7 @@ class Loop:
                 if made is None:
                     clicks[name] = self._read(models, name)
                     self._begin(len(steps), clicks)
-            gate = self._learn(store)
+            gate = self._learn(store, len(steps))
             spent = steps[-1].clicks + sum(made or 0 for made in clicks.values())
             labeled = len(self._labeled())
             self._keep(steps, self._measure(store.load(self.device), labeled, spent, gate))
@@ -137,15 +137,22 @@ class Loop:
     def _round(self) -> Path:
         return self.folder / "round.json"
 
-    def _begun(self, number: int) -> dict[str, int | None]:
-        """Return the studies of a round that was stopped, and the clicks of those that are read."""
-        if not self._round.is_file():
-            return {}
-        begun = json.loads(self._round.read_text(encoding="utf-8"))
-        return dict(begun["clicks"]) if begun["number"] == number else {}
+    def _begun(self, number: int) -> tuple[dict[str, int | None], dict[str, str]]:
+        """Return what is known of a round that was stopped.
 
-    def _begin(self, number: int, clicks: dict[str, int | None]) -> None:
-        write_text(self._round, json.dumps({"number": number, "clicks": clicks}) + "\n")
+        That is its studies, with the clicks of those that are read, and what became of the models
+        that are trained.
+        """
+        if not self._round.is_file():
+            return {}, {}
+        begun = json.loads(self._round.read_text(encoding="utf-8"))
+        return (begun["clicks"], begun["gate"]) if begun["number"] == number else ({}, {})
+
+    def _begin(
+        self, number: int, clicks: dict[str, int | None], gate: dict[str, str] | None = None
+    ) -> None:
+        told = {"number": number, "clicks": clicks, "gate": gate or {}}
+        write_text(self._round, json.dumps(told) + "\n")
 
     def _check_settings(self, per_round: int) -> None:
         """Refuse to go on with other settings than those that a run began with."""
@@ -238,18 +245,22 @@ class Loop:
             path = write_volume(Path(folder) / f"{case.case_id}.nii.gz", volume)
             keep(self._studies, case.case_id, read_accepted(path, case.t1ce))
 
-    def _learn(self, store: ModelStore) -> dict[str, str]:
-        gate = {}
+    def _learn(self, store: ModelStore, number: int) -> dict[str, str]:
+        """Update the models; return what became of each. A shortage ends the run, to go on with."""
+        clicks, gate = self._begun(number)
         replay = self.make_replay()
         for name in NAMES:
+            if name in gate:
+                continue
             try:
                 outcome = update_model(
                     name, self._studies, store, self.update, self.device, replay, seed=self.seed
                 )
-            except UpdateError as error:
+            except TooFewError as error:
                 gate[name] = str(error)
             else:
                 gate[name] = "published" if outcome.is_published else outcome.reason
+            self._begin(number, clicks, gate)
         return gate
 
     def make_replay(self) -> Path | None:

@@ -38,6 +38,8 @@ KEPT = 5
 WAIT_S = 0.5
 """For the right to train: whoever asks whether somebody trains holds it for a moment."""
 
+_PUBLISHED = "published-"
+
 _VERSION = re.compile(r"\d{4,}-[0-9a-f]{12}")
 
 
@@ -171,9 +173,24 @@ class ModelStore:
             finally:
                 shutil.rmtree(part, ignore_errors=True)
             _flush_names(folder)
-            self._set({**self.current(), name: place.name})
+            try:
+                self._set({**self.current(), name: place.name})
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
             self._prune(name)
         return self.version(name, place.name)
+
+    def is_unfinished(self, version: Version) -> bool:
+        """Tell whether a process was killed just before it made a version count.
+
+        Whoever goes back to an earlier version writes down which one counts after that one was
+        made, so its files are older than that.
+        """
+        if version.is_current or version.version == BASE:
+            return False
+        state = self.state()
+        return state is None or version.folder.stat().st_mtime_ns > state[0]
 
     def rollback(self, name: str, version: str | None = None) -> Version:
         """Make another version count: the one named, or the one published before the current.
@@ -240,9 +257,12 @@ class ModelStore:
         Raises:
             ModelError: if it is another than the versions came from.
         """
-        if not self._base_file.is_file():
-            return
-        if json.loads(self._base_file.read_text(encoding="utf-8")) != self._base_hashes():
+        if self._base_file.is_file():
+            is_mine = json.loads(self._base_file.read_text(encoding="utf-8")) == self._base_hashes()
+        else:  # nothing is published yet
+            is_of_one = self.folder.name.startswith(_PUBLISHED)
+            is_mine = not is_of_one or self.folder == published_in(self.folder.parent, self.base)
+        if not is_mine:
             raise ModelError(f"{self.folder} has versions of another base than {self.base}")
 
     def _current_or_base(self) -> dict[str, str]:
@@ -282,7 +302,7 @@ def published_in(folder: Path, base: Path) -> Path:
             hashes.append(read_manifest(base, name).short_hash[:6])
         except ModelError:  # told when the models are loaded
             hashes.append("none")
-    return folder / f"published-{'-'.join(hashes)}"
+    return folder / f"{_PUBLISHED}{'-'.join(hashes)}"
 
 
 def _check_name(name: str) -> None:

@@ -33,6 +33,10 @@ class UpdateError(ValueError):
     """A model cannot be updated; the text says what was wanted and what came."""
 
 
+class TooFewError(UpdateError):
+    """There are too few labels yet; all else is well."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where a round is. ``dice``: on the regions of held-out tumors, None before it is known."""
@@ -111,7 +115,7 @@ class Trainer:
         recipe = self.recipe.correction
         assert isinstance(recipe, LocalConfig)
         if not any(case.has_tumor for case in training):
-            raise UpdateError("a tumor in some accepted label that trains is wanted; all are empty")
+            raise TooFewError("a tumor in some accepted label that trains is wanted; all are empty")
         base = self.base
         network = build_network(recipe.network.name, recipe.network.arguments)
         load_weights(base, read_manifest(base, "correction"), network)

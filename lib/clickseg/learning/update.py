@@ -22,15 +22,16 @@ from clickseg.learning.measure import Measure, measure
 from clickseg.learning.round import Round, begin_round
 from clickseg.learning.settings import UpdateConfig
 from clickseg.learning.store import ModelStore
-from clickseg.learning.tuning import Progress, Trainer, UpdateError
+from clickseg.learning.tuning import Progress, TooFewError, Trainer, UpdateError
 from clickseg.machine import is_out_of_memory
 from clickseg.modelfile import add_metrics, read_manifest
 from clickseg.models import load_correction, load_initial
 from clickseg.study import Case
 from clickseg.training.processes import by_first
 from clickseg.training.tracking import Tracking, tracked
+from clickseg.volume import ImageError, read_label
 
-__all__ = ["Outcome", "Progress", "UpdateError", "epochs_of", "update_model"]
+__all__ = ["Outcome", "Progress", "TooFewError", "UpdateError", "epochs_of", "update_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ def update_model(
         tracking: where MLflow is told of it; None does not.
 
     Raises:
-        UpdateError: if there are too few labels, the base cannot be trained on, something cannot
+        TooFewError: an ``UpdateError``: if there are too few labels, or none that can judge.
+        UpdateError: if the base cannot be trained on, something cannot
             be read or written, or memory is not enough.
         ConfigError: if MLflow is wanted and cannot be used.
         StoreBusyError: if another process trains this model.
@@ -132,7 +134,11 @@ def _judge_and_publish(
 ) -> Outcome:
     made, held = made_of.folder, made_of.held
     sha256 = read_manifest(made, name).sha256
-    alike = [one for one in store.versions(name) if one.manifest().sha256 == sha256]
+    alike = [
+        one
+        for one in store.versions(name)
+        if one.manifest().sha256 == sha256 and not store.is_unfinished(one)
+    ]
     verdict, is_published = None, False
     if alike:  # it counts, or somebody went back to an earlier one
         reason = f"nothing new was accepted: {alike[0].version} has the same weights"
@@ -145,8 +151,23 @@ def _judge_and_publish(
     version, counts = store.version(name).version, (len(made_of.training), len(held))
     outcome = Outcome(name, is_published, reason, version, verdict, *counts, minutes)
     text = json.dumps(asdict(outcome), indent=1) + "\n"
-    write_text(store.folder / "rounds" / name / "outcome.json", text)
+    try:
+        write_text(store.folder / "rounds" / name / "outcome.json", text)
+    except OSError as error:  # what is published is published
+        logger.warning("how the round ended is not kept: %s", error)
     return outcome
+
+
+def _may_judge(case: Case) -> bool:
+    """Tell whether a label has a tumor; where there is none, finding nothing at all is perfect.
+
+    One that cannot be read is told where it is measured.
+    """
+    assert case.label is not None
+    try:
+        return bool(read_label(case.label).array.any())
+    except ImageError:
+        return True
 
 
 def _compare(
@@ -166,11 +187,15 @@ def _compare(
         new = replace(now, correction=load_correction(made, device)[0], hashes=hashes)
     clicks = 0 if name == "initial" else config.clicks
     before, after = measure(
-        [Measure(models, clicks) for models in (now, new)], held,
+        [Measure(models, clicks) for models in (now, new)],
+        [case for case in held if _may_judge(case)],
         store.folder / "rounds" / name / "scores.json",
     )  # fmt: skip
     if not before:
-        raise UpdateError("none of the accepted labels held out can be read; the log says why")
+        raise TooFewError(
+            "no accepted label that is held out can be read and has a tumor, and without one nobody"
+            " can tell whether a new model is better: accept a label of one more patient"
+        )
     verdict = judge(before, after)
     add_metrics(
         made,

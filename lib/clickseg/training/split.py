@@ -150,6 +150,14 @@ def given_split(studies: Path, path: Path | None) -> Split | None:
         raise ConfigError(f"{file} is no split that can be used: {error}") from error
 
 
+def without_tested(cases: Sequence[Case], studies: Path, pattern: str) -> list[Case]:
+    """Leave out cases of patients whom a split that lies with the studies keeps for tests."""
+    given, told = given_split(studies, None), told_patients(studies)
+    ids = given.test if given is not None else ()
+    tested = {patient_of(one, pattern, told) for one in ids}
+    return [case for case in cases if patient_of(case.case_id, pattern, told) not in tested]
+
+
 def of_sides(cases: Sequence[Case], split: Split, sides: Sequence[str]) -> list[Case]:
     """Return the cases that a split puts on some sides; one that it does not name is on none.
 
