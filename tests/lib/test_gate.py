@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clickseg.learning.gate import judge
-from clickseg.learning.holdout import HoldOutError, grow_holdout, read_holdout
+from clickseg.learning.holdout import HoldOutError, grow_holdout, read_holdout, wanted_number
 
 PATTERN = "^([A-Z]+-[0-9]+)"
 SHARE = 0.25
@@ -26,6 +26,12 @@ def test_the_holdout_grows_by_patients(tmp_path):
     assert sorted([*split.training, *split.validation]) == ids
     assert grow_holdout(path, ids, PATTERN, SHARE) == split
     assert list(read_holdout(path).values()).count("holdout") == 1
+
+
+def test_three_are_held_out_as_soon_as_they_are_a_third():
+    numbers = [wanted_number(n, 0.2) for n in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 18, 20, 100)]
+    assert numbers == [0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 20]
+    assert [wanted_number(n, 0.9) for n in (1, 2, 3, 10)] == [0, 1, 2, 9]
 
 
 def test_all_studies_of_a_patient_of_a_pacs_are_on_one_side(tmp_path):
@@ -54,7 +60,7 @@ def test_no_patient_ever_changes_sides(tmp_path_factory, additions):
         for side, names in (("training", split.training), ("holdout", split.validation)):
             assert all(sides[name.removesuffix("v1")] == side for name in names)
         held = sum(side == "holdout" for side in sides.values())
-        assert held == min(round(SHARE * len(known)), len(known) - 1)
+        assert held == wanted_number(len(known), SHARE)
         before = sides
 
 

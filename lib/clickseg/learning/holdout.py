@@ -17,6 +17,9 @@ from clickseg.training.split import Split, patient_of, rank_of, told_patients
 
 TRAINING, HELD = "training", "holdout"
 
+FEWEST, FEW_SHARE = 3, 1 / 3
+"""So many judge at least, once they are such a share: one or two tell next to nothing."""
+
 HALF = "8"
 """Half of all ranks are below."""
 
@@ -42,6 +45,7 @@ def grow_holdout(
         case_ids: of all accepted labels.
         pattern: finds the patient in an id (see ``patient_of``); the same each time.
         share: of patients with a label to hold out; the number is rounded, and one alone trains.
+            While that are fewer than ``FEWEST``, it is ``FEW_SHARE`` of them.
         known: cases that the base was trained on. Their patients are held out last: on them the
             base looks better than it is, and a good model might be refused.
         bound: cases without an accepted label that train nevertheless: their patients train from
@@ -57,7 +61,7 @@ def grow_holdout(
         present = {*patients.values()}
         trained = {patient_of(name, pattern) for name in known}
         new = sorted(present - {*sides}, key=lambda name: (name in trained, rank_of(name)))
-        wanted = min(round(share * len(present)), len(present) - 1)
+        wanted = wanted_number(len(present), share)
         held = sum(sides.get(name) == HELD for name in present)
         missing = max(0, wanted - held)
         sides |= {name: HELD if index < missing else TRAINING for index, name in enumerate(new)}
@@ -69,6 +73,12 @@ def grow_holdout(
     return Split(
         tuple(_on(TRAINING, sides, patients, case_ids)), tuple(_on(HELD, sides, patients, case_ids))
     )
+
+
+def wanted_number(patients: int, share: float) -> int:
+    """Return how many of so many patients with a label are held out."""
+    few = min(FEWEST, round(FEW_SHARE * patients))
+    return min(max(round(share * patients), few), max(patients - 1, 0))
 
 
 def may_train(case_id: str, path: Path, pattern: str) -> bool:
