@@ -14,28 +14,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Result = dict[str, Any]
+SHADED = 4
 LIMITS = 1.96
 """Limits of agreement lie this many standard deviations from the mean difference."""
 
 
 def plot_curves(results: Sequence[Result], clicks: int, out: Path) -> None:
-    """Draw the median Dice after each click of each method, with its quartiles."""
-    figure = _figure((7.2, 4.6))
-    ax = figure.subplots()
-    for number, (name, items) in enumerate(by_method(results).items()):
+    """Draw the median Dice after each click of each method.
+
+    With its quartiles, the first method's alone where more than ``SHADED`` would lie over each
+    other.
+    """
+    figure = _figure((8.4, 4.6))
+    ax, methods = figure.subplots(), by_method(results)
+    for number, (name, items) in enumerate(methods.items()):
         rows = np.array([curve(item, "dice", clicks) for item in items if item["label_ml"] > 0])
         if not len(rows):
             continue
         low, middle, high = np.percentile(rows, (25, 50, 75), axis=0)
         at, color = np.arange(clicks + 1), f"C{number}"
         ax.plot(at, middle, "o-", color=color, label=name, markersize=4)
-        ax.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
+        if number == 0 or len(methods) <= SHADED:
+            ax.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
     ax.set_xlabel("clicks")
     ax.set_ylabel("Dice: median and quartiles")
     ax.set_xticks(range(clicks + 1))
     ax.set_ylim(top=1)
     ax.grid(alpha=0.3)
-    ax.legend(loc="lower right")
+    figure.legend(loc="outside right center")
     figure.savefig(out)
 
 
