@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from methods import time_methods
+from next_sample import time_next_sample
 from report import GB, Report, Timings, Wanted, describe_surroundings, describe_versions
 from rich.console import Console
 from server import Server
@@ -50,10 +51,12 @@ class Size:
     whole_volume: int
     side: int
     method_clicks: int
+    waiting: int
+    next_samples: int
 
 
-FULL = Size("448x448x80", 5, 30, 3, 128, 5)
-QUICK = Size("96x80x24", 3, 3, 1, 32, 2)
+FULL = Size("448x448x80", 5, 30, 3, 128, 5, 200, 10)
+QUICK = Size("96x80x24", 3, 3, 1, 32, 2, 20, 2)
 
 
 class Reader:
@@ -169,6 +172,8 @@ def bench(
             measured, memory = measure(work, labels, weights, size, count, status.update)
             label = labels[0]
             images = [work / "studies" / folder / label.name for folder in ("", "t2")]
+            status.update("Next Sample")
+            more = time_next_sample(APP, work, weights, size.waiting, size.next_samples, SEED)
             methods = time_methods(*images, label, weights, size.method_clicks, status.update)
     run = {
         "study": size.grid,
@@ -176,8 +181,9 @@ def bench(
         "models": hashes + (", random weights" if untrained else ""),
         "whole-volume network": f"DynUNet on {size.side}x{size.side}x{size.side}, random weights",
     }
-    wanted = compare(measured, memory, size)
-    report = Report(machine, describe_versions(), run, measured.all(), memory, wanted, methods)
+    wanted = compare(measured, memory, size, more)
+    timings = [*measured.all(), *more]
+    report = Report(machine, describe_versions(), run, timings, memory, wanted, methods)
     report.print(console)
     if json is not None:
         report.save(json)
@@ -274,16 +280,20 @@ def _beside_echo(reader: Reader, other: Server, click_first: bool) -> tuple[Repl
     return reader.ask(), echo
 
 
-def compare(measured: Measured, memory: dict[str, int | None], size: Size) -> list[Wanted]:
+def compare(
+    measured: Measured, memory: dict[str, int | None], size: Size, more: list[Timings]
+) -> list[Wanted]:
     """Return the wanted values beside the measured ones; ratios are of medians."""
     click, ohif = measured.click.percentile(50), measured.click_ohif.percentile(50)
     resident = memory[f"with {size.studies} studies"] or 0
     whole = measured.whole.percentile(50)
+    slowest = max(one.percentile(50) for one in more)
     return [
         Wanted("warm click / echo, 3D Slicer", click / measured.echo.percentile(50), 1.5),
         Wanted("warm click / echo, OHIF", ohif / measured.echo_ohif.percentile(50), 1.5),
         Wanted("warm click / whole-volume network, 3D Slicer", click / whole, 0.1),
         Wanted("initial, cold", measured.initial.percentile(50), 6.0, "s"),
+        Wanted(f"Next Sample of {size.waiting}, slowest strategy", slowest, 0.2, "s"),
         Wanted(f"resident memory with {size.studies} studies cached", resident / GB, 2.0, "GB"),
     ]
 
