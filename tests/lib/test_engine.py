@@ -1,5 +1,7 @@
 import dataclasses
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +161,34 @@ def test_the_second_click_reads_no_image_and_segments_nothing(engine, t1ce, t2, 
     monkeypatch.setattr(engine_module, "read_study", None)
     engine.correct(engine.study(t1ce, t2), ())
     assert echo.initial_calls == 1
+
+
+def test_a_click_under_way_ends_with_the_models_it_began_with(t1ce):
+    """Another model is published while the initial outline of the click is made."""
+    old, new = EchoModels(), EchoModels()
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def slow(study):
+        is_asked.set()
+        assert may_answer.wait(60)
+        return old.initial(study)
+
+    engine = Engine(Models(slow, old.correction, {"initial": "1", "correction": "2"}))
+    study = engine.study(t1ce)
+    clicks = (Click.at((5, 7, 11), True, study.grid),)
+    with ThreadPoolExecutor(2) as pool:
+        click = pool.submit(engine.correct, study, clicks)
+        assert is_asked.wait(60)
+        others = Models(new.initial, new.correction, {"initial": "3", "correction": "4"})
+        published = pool.submit(engine.use, others)
+        done, _ = wait([published], timeout=1)
+        assert not done  # it waits for the click
+        may_answer.set()
+        assert click.result().result["models"] == {"initial": "1", "correction": "2"}
+        published.result()
+    assert (old.correction_calls, new.correction_calls) == (1, 0)
+    assert engine.correct(study, clicks).result["models"] == {"initial": "3", "correction": "4"}
+    assert (old.correction_calls, new.correction_calls) == (1, 1)
 
 
 def test_the_same_request_is_answered_from_the_cache(engine, t1ce, echo):
