@@ -181,5 +181,7 @@ def plot_loops(result: dict[str, Any]) -> Figure:
         row[0].set_ylabel(f"Dice held out, {title}")
     for ax, (_, title) in zip(rows[1], against, strict=True):
         ax.set_xlabel(title)
+    longest = max((one["labelled"] for one in result["strategies"].values()), key=len)
+    rows[1][0].set_xticks(longest)
     rows[0][0].legend(loc="lower right", fontsize=8)
     return figure
