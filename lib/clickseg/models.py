@@ -53,6 +53,25 @@ class Models:
     hashes: dict[str, str]
 
 
+def pattern_of(folder: Path) -> str:
+    """Return the expression that finds the patient in an id, as the models' recipe has it.
+
+    Raises:
+        ModelError: if there is no manifest with a recipe.
+    """
+    return config_from(read_manifest(folder, "initial").recipe).split.patient
+
+
+def trained_on(folder: Path) -> set[str]:
+    """Return the ids of all cases that one of the models of a folder was trained on.
+
+    Raises:
+        ModelError: if a manifest is missing or none.
+    """
+    manifests = [read_manifest(folder, name) for name in ("initial", "correction")]
+    return {case_id for one in manifests for case_id in one.data.get("training", [])}
+
+
 def load_models(folder: Path = WEIGHTS, device: str = "cpu") -> Models:
     """Load both models of a folder.
 

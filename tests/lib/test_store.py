@@ -99,21 +99,10 @@ def test_what_is_damaged_is_neither_published_nor_gone_back_to(tmp_path, base):
     assert not list((tmp_path / "store").rglob(".part-*"))
 
 
-def test_a_publication_that_fails_leaves_the_published_model(tmp_path, base, monkeypatch):
-    store = ModelStore(tmp_path / "store", base)
-    first = store.publish("initial", made(tmp_path, 1)[1])
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(OSError, match="No space"):
-        store.publish("initial", made(tmp_path, 2)[1])
-    assert store.versions("initial")[-1].version == first.version == store.current()["initial"]
-    assert not list((tmp_path / "store").rglob(".part-*"))
-
-
-def test_what_could_not_be_made_to_count_is_removed(tmp_path, base, monkeypatch):
+@pytest.mark.parametrize(("where", "name"), [(shutil, "copyfile"), (ModelStore, "_set")])
+def test_a_publication_that_fails_leaves_the_published_model(
+    tmp_path, base, monkeypatch, where, name
+):
     store = ModelStore(tmp_path / "store", base)
     first = store.publish("initial", made(tmp_path, 1)[1])
 
@@ -121,10 +110,11 @@ def test_what_could_not_be_made_to_count_is_removed(tmp_path, base, monkeypatch)
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(ModelStore, "_set", full)
+        patched.setattr(where, name, full)
         with pytest.raises(OSError, match="No space"):
             store.publish("initial", made(tmp_path, 2)[1])
     assert store.versions("initial")[-1].version == first.version == store.current()["initial"]
+    assert not list((tmp_path / "store").rglob(".part-*"))
     assert store.publish("initial", made(tmp_path, 2)[1]).number == 2
 
 

@@ -25,6 +25,12 @@ from clickseg.training.augment import augment
 from clickseg.training.split import Split, write_split
 
 
+@pytest.fixture
+def open_gate(monkeypatch):
+    """A gate that lets every model through."""
+    monkeypatch.setattr(update, "judge", lambda a, b: replace(judge(a, b), is_better=True))
+
+
 @pytest.mark.parametrize("name", ["initial", "correction"])
 def test_a_round_trains_and_the_gate_decides(small_studies, base, tmp_path, monkeypatch, name):
     shutil.copytree(small_studies, tmp_path / "studies")
@@ -69,10 +75,8 @@ def test_patients_kept_for_tests_take_no_part(small_studies, base, tmp_path):
     assert {*data["training"], *data["validation"]} == {"VS-1", "VS-3", "VS-4", "VS-5"}
 
 
-def test_the_same_labels_are_not_published_twice(small_studies, base, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "clickseg.learning.update.judge", lambda a, b: replace(judge(a, b), is_better=True)
-    )
+@pytest.mark.usefixtures("open_gate")
+def test_the_same_labels_are_not_published_twice(small_studies, base, tmp_path):
     shutil.copytree(small_studies, tmp_path / "studies")
     store = ModelStore(tmp_path / "store", base)
     first = update_model("initial", tmp_path / "studies", store, short())
@@ -142,10 +146,8 @@ def test_labels_without_a_tumor_judge_no_model(small_studies, base, tmp_path, is
     assert update_model("correction", tmp_path / "studies", store, short()).verdict.cases == 1
 
 
-def test_a_version_that_was_left_uncounted_is_published(small_studies, base, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "clickseg.learning.update.judge", lambda a, b: replace(judge(a, b), is_better=True)
-    )
+@pytest.mark.usefixtures("open_gate")
+def test_a_version_that_was_left_uncounted_is_published(small_studies, base, tmp_path):
     shutil.copytree(small_studies, tmp_path / "studies")
     store = ModelStore(tmp_path / "store", base)
     first = update_model("correction", tmp_path / "studies", store, short())
@@ -156,12 +158,10 @@ def test_a_version_that_was_left_uncounted_is_published(small_studies, base, tmp
     assert store.current()["correction"] == second.version != first.version
 
 
+@pytest.mark.usefixtures("open_gate")
 def test_a_model_counts_though_nobody_can_write_how_it_ended(
     small_studies, base, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(
-        "clickseg.learning.update.judge", lambda a, b: replace(judge(a, b), is_better=True)
-    )
     real = update.write_text
 
     def full(path, text):
@@ -224,10 +224,8 @@ def test_replay_knows_patients_by_what_a_pacs_tells(tmp_path):
     assert [case.case_id for case in left] == ["VS-5", "1.2.826.0.9"]
 
 
-def test_what_was_gone_back_from_is_not_published_again(small_studies, base, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "clickseg.learning.update.judge", lambda a, b: replace(judge(a, b), is_better=True)
-    )
+@pytest.mark.usefixtures("open_gate")
+def test_what_was_gone_back_from_is_not_published_again(small_studies, base, tmp_path):
     shutil.copytree(small_studies, tmp_path / "studies")
     store = ModelStore(tmp_path / "store", base)
     first = update_model("initial", tmp_path / "studies", store, short())

@@ -15,9 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from clickseg.atomic import write_text
 from clickseg.commands.segment import Device
-from clickseg.config import config_from
-from clickseg.modelfile import read_manifest
-from clickseg.models import WEIGHTS, load_initial
+from clickseg.models import WEIGHTS, load_initial, pattern_of
 from clickseg.report.origin import read_index
 from clickseg.report.page import by_patient, render
 from clickseg.report.study import Outliner, State, StudyReport, describe, describe_alike
@@ -79,7 +77,7 @@ def patient_pattern(given: str | None, models: Path) -> str:
         ModelError: if there is no manifest with a recipe.
     """
     if given is None:
-        return config_from(read_manifest(models, "initial").recipe).split.patient
+        return pattern_of(models)
     try:
         re.compile(given)
     except re.error as error:

@@ -18,13 +18,13 @@ from pydantic import TypeAdapter
 from clickseg.atomic import replacing, write_text
 from clickseg.choosing.order import ORDERS
 from clickseg.commands.seeds import read_seeds
-from clickseg.config import ConfigError, SplitConfig, config_from
+from clickseg.config import ConfigError, SplitConfig
 from clickseg.learning.settings import UPDATE, UpdateConfig, load_update
 from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
 from clickseg.learning.store import NAMES
 from clickseg.machine import describe_machine, memory_bytes
 from clickseg.modelfile import read_manifest
-from clickseg.models import WEIGHTS
+from clickseg.models import WEIGHTS, pattern_of, trained_on
 from clickseg.parallel import in_processes
 from clickseg.process import keep_freed_memory
 from clickseg.study import Case, labeled_cases, remember_studies, remembering_studies
@@ -69,7 +69,7 @@ def simulate_loop(
     threads = threads or max(1, torch.get_num_threads() // jobs)
     _prepare_process(threads)
     settings, numbers = load_update(update), read_seeds(seeds)
-    pattern = config_from(read_manifest(base, "initial").recipe).split.patient
+    pattern = pattern_of(base)
     cases = without_tested(labeled_cases(studies), studies, pattern)
     ids = [case.case_id for case in cases]
     split = split_cases(ids, SplitConfig(patient=pattern, validation=held), HELD_SEED)
@@ -80,7 +80,7 @@ def simulate_loop(
         "command": shlex.join(["clickseg", *sys.argv[1:]]),
         "update": TypeAdapter(UpdateConfig).dump_python(settings, mode="json"),
         "studies": {"to choose from": len(split.training), "held out": len(split.validation)},
-        "base": [read_manifest(base, name).short_hash for name in ("initial", "correction")],
+        "base": [read_manifest(base, name).short_hash for name in NAMES],
         "machine": describe_machine() | {"jobs": jobs},
     }
     runs: dict[str, dict[int, list[Step]]] = {name: {} for name in names}
@@ -115,12 +115,9 @@ def _check_apart(
     Raises:
         ConfigError: with a patient that is on both sides.
     """
-    trained = [
-        name for model in NAMES for name in read_manifest(base, model).data.get("training", [])
-    ]
     others = [] if replay is None else [case.case_id for case in labeled_cases(replay)]
     for where, theirs, mine in (
-        ("--base was trained on", trained, held),
+        ("--base was trained on", trained_on(base), held),
         ("--replay holds", others, [case.case_id for case in cases]),
     ):
         both = {patient_of(name, pattern) for name in theirs}

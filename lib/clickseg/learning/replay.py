@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from clickseg.config import config_from
-from clickseg.modelfile import read_manifest
-from clickseg.models import WEIGHTS
+from clickseg.models import WEIGHTS, pattern_of
 from clickseg.phantom.write import Order, write_phantom
 from clickseg.study import Case, labeled_cases
 from clickseg.training.split import without_tested
@@ -39,8 +37,7 @@ def replay_cases(folder: Path | None, base: Path, scratch: Path, count: int) -> 
         ModelError: if the base is.
     """
     if folder is not None:
-        pattern = config_from(read_manifest(base, "initial").recipe).split.patient
-        return without_tested(labeled_cases(folder), folder, pattern)[:count]
+        return without_tested(labeled_cases(folder), folder, pattern_of(base))[:count]
     if base.resolve() != WEIGHTS.resolve():
         logger.warning("no studies of the base are at hand (replay): it may forget what it knew")
         return []

@@ -21,6 +21,7 @@ from clickseg.learning.settings import UpdateConfig
 from clickseg.learning.store import NAMES, ModelStore
 from clickseg.learning.tuning import TooFewError, UpdateError
 from clickseg.modelfile import code_version, read_manifest
+from clickseg.models import trained_on
 from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, Case, find_cases
 from clickseg.training.split import Split, patient_of, rank_of, told_patients, without_tested
 
@@ -157,16 +158,10 @@ def _split(
             f"accepted labels of at least {update.smallest} patients are wanted, so that one can "
             f"be held out to judge the new model; {LABEL_FOLDER} has labels of {len(patients)}"
         )
-    # At least one: a share of few patients may round to none.
-    share = max(update.holdout, 0.5 / len(patients) + 1e-6)
-    known = {
-        case_id
-        for name in NAMES
-        for case_id in read_manifest(store.base, name).data.get("training", [])
-    }
     path = studies / HOLDOUT
     ids = [case.case_id for case in cases]
-    split = grow_holdout(path, ids, config.patient, share, sorted(known))
+    known = sorted(trained_on(store.base))
+    split = grow_holdout(path, ids, config.patient, update.holdout, known)
     if not split.validation or not split.training:
         side = "is held out" if not split.validation else "trains"
         raise TooFewError(
