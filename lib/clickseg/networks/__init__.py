@@ -8,6 +8,7 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from clickseg.networks.folded import FoldedDynUNet
+from clickseg.networks.planes import by_planes
 from clickseg.networks.unet import FEATURES, AttentionGate, SliceTiling, UNet
 
 __all__ = ["NETWORKS", "AttentionGate", "SliceTiling", "UNet", "build_network"]
@@ -68,4 +69,4 @@ def build_network(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     unknown = sorted(set(arguments) - set(taken))
     if unknown:
         raise ValueError(f"{name} takes {', '.join(taken)}, not {', '.join(unknown)}")
-    return NETWORKS[name](**arguments)
+    return by_planes(NETWORKS[name](**arguments))
