@@ -98,6 +98,21 @@ def test_the_gate_by_hand():
     assert judge(before, dict(reversed(before.items()))).is_better
 
 
+@pytest.mark.parametrize(
+    ("worst", "gain", "is_better"),
+    [
+        (0.395, 0.1, True),  # falls by 0.005, which is no harm
+        (0.3949, 0.1, False),
+        (0.399, 0.01, True),  # the mean rises by 0.0063
+        (0.399, 0.008, False),  # by 0.005: no more than the worst may fall
+    ],
+)
+def test_a_worst_study_may_fall_a_little_where_the_mean_rises(worst, gain, is_better):
+    before = {"a": 0.8, "b": 0.8, "c": 0.4}
+    after = {"a": 0.8 + gain, "b": 0.8 + gain, "c": worst}
+    assert judge(before, after).is_better == is_better
+
+
 def test_the_gate_tests_pairs_where_there_are_enough():
     before = {str(n): 0.5 for n in range(7)}
     after = {str(n): 0.5 + 0.01 * n for n in range(7)}

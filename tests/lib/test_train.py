@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -154,6 +155,19 @@ def test_a_prepared_case_keeps_the_tumor_in_its_middle(studies):
     assert all(empty.shape == (2, 26, 26, 10) for empty in case.empty)
     # A ball of 4 mm: 268 mm3 of voxels of 12 mm3, where more than 0.3 of a voxel is tumor.
     assert 20 <= int(case.coarse_label.sum()) <= 40
+
+
+def test_a_speck_elsewhere_moves_no_region(tmp_path):
+    write_case(tmp_path, "VS-1", (30, 26, 9), 4.0)
+    (case,) = labeled_cases(tmp_path)
+    expected = prepare([case])[0]
+    image = nib.load(case.label)
+    label = np.asarray(image.dataobj).copy()
+    label[1:6, 1:6, 1:4] = 1
+    nib.save(nib.Nifti1Image(label, image.affine), case.label)
+    (prepared,) = prepare([case])
+    assert torch.equal(prepared.region_label, expected.region_label)
+    assert int(prepared.coarse_label.sum()) > int(expected.coarse_label.sum())
 
 
 def test_a_tumor_free_study_is_prepared_without_one(studies):

@@ -86,6 +86,23 @@ def test_only_the_heaviest_part_is_kept():
     assert mask[45, 31, 11] == 0
 
 
+class Surer(torch.nn.Module):
+    """Is the surer of a tumor the brighter it is: 0.65 at 4.6, 0.9997 at 12."""
+
+    def forward(self, x):
+        return x[:, :1] - 4.0
+
+
+def test_a_small_sure_part_is_chosen_before_a_large_doubtful_one():
+    _, small = a_study(AFFINES["ras"], ((23, 31, 11), 4.0))
+    study, large = a_study(AFFINES["ras"], ((45, 31, 11), 6.0))
+    assert large.sum() * 0.65 > 2 * small.sum()
+    study.image[0] = 4.6 * large + 12 * small
+    mask = TwoStage(Pair(Bright(), Surer()), config())(study).mask
+    assert mask[23, 31, 11] == 1
+    assert mask[45, 31, 11] == 0
+
+
 @pytest.mark.parametrize(
     "pair", [(Nothing(), Bright()), (Bright(), Nothing())], ids=["coarse", "fine"]
 )

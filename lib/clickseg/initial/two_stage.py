@@ -27,6 +27,12 @@ from clickseg.study import Study
 FAINTEST = 0.1
 """Where the coarse network reaches no 0.5, its maximum is tried if it is at least this."""
 
+SURENESS = 8
+"""Where places are compared a voxel weighs its probability to this power: 0.7 a fifteenth of 0.98.
+
+By the plain probability a wide place that the fine network doubts wins over a small sure tumor.
+"""
+
 Candidate = tuple[NDArray[np.float64], NDArray[np.float64], float]
 
 LEAST = np.float32(1e-6)
@@ -69,9 +75,9 @@ class TwoStage:
         found = []
         for center_ijk, extent_mm, mass in self._locate(image, spacing_mm):
             box, prob = self._segment(image, spacing_mm, center_ijk, extent_mm)
-            component = _heaviest_component(prob)
+            component, weight = _surest_component(prob)
             # Both networks have a say: the coarse one takes a vessel for a tumor more easily.
-            found.append((mass * float(prob[component].sum()), box, prob, component))
+            found.append((mass * weight, box, prob, component))
         best, box, prob, component = max(found, key=lambda item: item[0], default=_NOTHING)
         mask = study.grid.as_written(np.zeros(shape, dtype=np.uint8))
         if best == 0:
@@ -172,10 +178,14 @@ def _logits(
     return torch.as_tensor(logits)[0].cpu()
 
 
-def _heaviest_component(prob: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return the connected part above 0.5 that holds most probability."""
+def _surest_component(prob: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
+    """Return the connected part above 0.5 that holds most sure voxels, and how much they weigh.
+
+    What is no tumor is often large, but seldom sure.
+    """
     parts, count = ndimage.label(prob > 0.5, np.ones((3, 3, 3)))
     if count == 0:
-        return np.zeros(prob.shape, dtype=bool)
-    masses = ndimage.sum(prob, parts, range(1, count + 1))
-    return np.asarray(parts == 1 + int(np.argmax(masses)))
+        return np.zeros(prob.shape, dtype=bool), 0.0
+    weights = ndimage.sum(prob.astype(np.float64) ** SURENESS, parts, range(1, count + 1))
+    best = int(np.argmax(weights))
+    return np.asarray(parts == 1 + best), float(weights[best])

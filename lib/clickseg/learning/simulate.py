@@ -54,6 +54,9 @@ logger = logging.getLogger(__name__)
 UNSCORED = ("first", "shuffle")
 """Strategies that ask no model."""
 
+ALONE = ("uncertainty", "disagreement")
+"""Strategies that look at each waiting study by itself, and at no labeled one."""
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -197,7 +200,9 @@ class Loop:
         waiting = [case.case_id for case in self.cases if case.case_id not in labeled]
         scores: dict[str, StudyScores] = {}
         if self.strategy not in UNSCORED and waiting:
-            scores = {case.case_id: self._score(models, case) for case in self.cases}
+            asked = waiting if self.strategy in ALONE else [*waiting, *labeled]
+            cases = (case for case in self.cases if case.case_id in asked)
+            scores = {case.case_id: self._score(models, case) for case in cases}
         order = ORDERS[self.strategy](Pool(waiting, labeled, scores, self.seed))
         chosen: dict[str, int | None] = dict.fromkeys(itertools.islice(order, count))
         if chosen:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
@@ -34,8 +35,9 @@ Spacing = tuple[float, float, float]
 class Prepared:
     """One labeled case. Images are float16 ``(2, I, J, K)``, labels uint8 ``(1, I, J, K)``.
 
-    ``region`` surrounds the tumor at the fine spacing; ``empty`` are somewhat smaller regions
-    without tumor (the mirrored place, a bright vessel); ``coarse`` is the whole volume.
+    ``region`` surrounds the tumor, the largest part of the label, at the fine spacing; ``empty``
+    are somewhat smaller regions without tumor (the mirrored place, a bright vessel); ``coarse`` is
+    the whole volume.
     ``has_tumor`` is False for a tumor-free study: then ``region`` is one more empty place.
     ``affine`` brings voxels of the region to RAS mm.
     """
@@ -104,7 +106,7 @@ def _prepare(case: Case, fine_mm: Spacing, size: Size3, coarse_mm: Spacing, seed
     image, mask = torch.from_numpy(study.image), torch.from_numpy(label)[None].float()
     spacing_mm = study.grid.canonical.spacing_mm
     rng = np.random.default_rng([seed, *case.case_id.encode()])
-    voxels = np.argwhere(label)
+    voxels = np.argwhere(_largest_part(label))
     bright = np.argwhere(study.image[0, ::4, ::4, ::2] > 2.0) * (4, 4, 2)
     has_tumor = len(voxels) > 0
     center = (voxels.min(0) + voxels.max(0)) / 2 if has_tumor else _pick(bright, rng, label.shape)
@@ -131,6 +133,14 @@ def _prepare(case: Case, fine_mm: Spacing, size: Size3, coarse_mm: Spacing, seed
         bool(region_label.any()),  # a speck may lie between the voxels of the region
         Box.around(np.rint(center), spacing_mm, fine_mm, size).affine(study.grid.canonical.affine),
     )
+
+
+def _largest_part(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the largest connected part; a speck that a reader left elsewhere moves no region."""
+    parts, _ = ndimage.label(label, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray((parts == int(np.argmax(sizes))) & (label > 0))
 
 
 def _mirrored(center: NDArray[np.float64], t1ce: NDArray[np.float32]) -> NDArray[np.float64]:
