@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
+_FAILED: list[Exception] = []
+"""In a process that works for another: what its preparation raised."""
+
 
 class WorkerError(RuntimeError):
     """A process that worked for this one is gone; the text says what to do."""
@@ -28,8 +31,8 @@ def in_processes(
 ) -> Iterator[tuple[int, Result]]:
     """Do all pieces of work, and hand on number and result of each as it ends.
 
-    When one of them raises, or whoever asks stops asking, the processes are ended at once and not
-    after what they have begun: it must do no harm to break it off.
+    When one of them or ``prepare`` raises, or whoever asks stops asking, the processes are ended at
+    once and not after what they have begun: it must do no harm to break it off.
 
     Args:
         do: what is done with a piece; it and the pieces travel to other processes.
@@ -58,7 +61,7 @@ def in_processes(
         def begin(idle: Iterable[ProcessPoolExecutor]) -> None:
             # zip asks for a process first: no piece is taken that none is free for.
             for pool, (number, piece) in zip(idle, waiting, strict=False):
-                under_way[pool.submit(do, piece)] = number, pool
+                under_way[pool.submit(_do, do, piece)] = number, pool
 
         try:
             begin(pools)
@@ -80,8 +83,17 @@ def in_processes(
 
 def _prepare(prepare: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if prepare is not None:
-        prepare(*arguments)
+    try:
+        if prepare is not None:
+            prepare(*arguments)
+    except Exception as error:  # a pool would only tell that the process is gone
+        _FAILED.append(error)
+
+
+def _do(do: Callable[[Piece], Result], piece: Piece) -> Result:
+    if _FAILED:
+        raise _FAILED[0]
+    return do(piece)
 
 
 def _end_with_parent() -> None:

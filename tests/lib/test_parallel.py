@@ -48,6 +48,12 @@ def test_an_error_ends_what_is_under_way_and_nothing_else_begins(tmp_path, name,
     assert not list(Path(tmp_path).iterdir())
 
 
+def test_an_error_in_the_preparation_is_told_as_what_it_is(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        list(in_processes(work, [(tmp_path, "a"), (tmp_path, "b")], 2, divmod, (1, 0)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_whoever_stops_asking_ends_the_others(tmp_path):
     pieces = [(tmp_path, one) for one in ("quick", "slow", "slow", "slow")]
     done = in_processes(work, pieces, 2)
