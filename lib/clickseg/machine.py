@@ -15,8 +15,7 @@ from clickseg.precision import has_bfloat16
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores, GPU, threads and precision; nothing that names the machine.
 
-    ``bfloat16`` is whether the processor computes in it: where it does not, networks take three
-    times as long.
+    ``bfloat16`` is whether the processor computes in it: where it does not, networks take longer.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {

@@ -1,8 +1,8 @@
 """In which precision networks compute: bfloat16 where the device does, else float32.
 
-On a CPU with instructions for it a pass takes a third of the time; on one without, a step of a
-training would take minutes. It depends on the device alone, never on a
-measurement, so that a machine always gives the same bits.
+A CPU with instructions for it is quicker by that; on one without, a step of a training would take
+minutes. It depends on the device alone, never on a measurement, so that a machine always gives the
+same bits.
 """
 
 from __future__ import annotations

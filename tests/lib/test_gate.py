@@ -113,6 +113,14 @@ def test_a_worst_study_may_fall_a_little_where_the_mean_rises(worst, gain, is_be
     assert judge(before, after).is_better == is_better
 
 
+def test_a_worst_decile_of_several_studies_may_not_fall():
+    before = {str(n): 0.4 if n < 2 else 0.8 for n in range(11)}  # the lowest two are its decile
+    after = {name: 0.398 if score == 0.4 else 0.9 for name, score in before.items()}
+    assert not judge(before, after).is_better
+    del before["0"], after["0"]
+    assert judge(before, after).is_better
+
+
 def test_the_gate_tests_pairs_where_there_are_enough():
     before = {str(n): 0.5 for n in range(7)}
     after = {str(n): 0.5 + 0.01 * n for n in range(7)}

@@ -14,6 +14,7 @@ from clickseg.cli import app
 from clickseg.config import ConfigError
 from clickseg.learning import measure, simulate
 from clickseg.learning.simulate import Loop, Reader, Step, summarize_loops
+from clickseg.learning.store import ModelStore
 from clickseg.learning.update import UpdateError
 from clickseg.placement import Placing, tell_frames, tell_mode
 from clickseg.record import read_record
@@ -98,6 +99,21 @@ def test_what_models_said_is_computed_once_for_all_runs(studies, base, tmp_path,
     (tmp_path / "scores").rename(tmp_path / "elsewhere")
     loop(studies, base, tmp_path / "third", "similar").run(1, 1)
     assert len(asked) == 10
+
+
+@pytest.mark.parametrize(("strategy", "asked"), [("uncertainty", 2), ("diversity", 5)])
+def test_labeled_studies_are_asked_about_where_a_strategy_looks_at_them(
+    studies, base, tmp_path, monkeypatch, strategy, asked
+):
+    scored, score = [], simulate.Loop._score
+    monkeypatch.setattr(
+        simulate.Loop, "_score", lambda *a: scored.append(a[-1].case_id) or score(*a)
+    )
+    run = loop(studies, base, tmp_path, strategy)
+    run.run(1, 3)
+    scored.clear()
+    run._choose(ModelStore(run.folder / "models", base).load("cpu"), 2, 1)
+    assert len(scored) == asked
 
 
 def counting(monkeypatch):

@@ -79,7 +79,7 @@ def test_a_tumor_larger_than_the_patch_is_outlined_whole():
     assert (result.mask & ball).sum() / ball.sum() > 0.97
 
 
-def test_only_the_heaviest_part_is_kept():
+def test_of_two_sure_parts_the_larger_is_kept():
     study, _ = a_study(AFFINES["ras"], ((23, 31, 11), 5.0), ((45, 31, 11), 2.0))
     mask = TwoStage(Pair(Bright(), Bright()), config())(study).mask
     assert mask[23, 31, 11] == 1
@@ -87,20 +87,28 @@ def test_only_the_heaviest_part_is_kept():
 
 
 class Surer(torch.nn.Module):
-    """Is the surer of a tumor the brighter it is: 0.65 at 4.6, 0.9997 at 12."""
+    """Is the surer of a tumor the brighter it is: 0.65 at 4.6, at 12 as sure as edges allow."""
 
     def forward(self, x):
         return x[:, :1] - 4.0
 
 
-def test_a_small_sure_part_is_chosen_before_a_large_doubtful_one():
-    _, small = a_study(AFFINES["ras"], ((23, 31, 11), 4.0))
-    study, large = a_study(AFFINES["ras"], ((45, 31, 11), 6.0))
+@pytest.mark.parametrize(
+    ("sure", "doubtful", "regions"),
+    [((23, 31, 11), (45, 31, 11), 1), ((13, 17, 11), (61, 53, 13), 2)],
+    ids=["in one region", "each in its own"],
+)
+def test_a_small_sure_part_is_chosen_before_a_large_doubtful_one(sure, doubtful, regions):
+    _, small = a_study(AFFINES["ras"], (sure, 4.0))
+    study, large = a_study(AFFINES["ras"], (doubtful, 6.0))
     assert large.sum() * 0.65 > 2 * small.sum()
     study.image[0] = 4.6 * large + 12 * small
-    mask = TwoStage(Pair(Bright(), Surer()), config())(study).mask
-    assert mask[23, 31, 11] == 1
-    assert mask[45, 31, 11] == 0
+    model = TwoStage(Pair(Bright(), Surer()), config())
+    found = model._locate(torch.from_numpy(study.image), study.grid.canonical.spacing_mm)
+    assert len(found) == regions
+    mask = model(study).mask
+    assert mask[sure] == 1
+    assert mask[doubtful] == 0
 
 
 @pytest.mark.parametrize(

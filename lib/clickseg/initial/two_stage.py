@@ -28,9 +28,10 @@ FAINTEST = 0.1
 """Where the coarse network reaches no 0.5, its maximum is tried if it is at least this."""
 
 SURENESS = 8
-"""Where places are compared a voxel weighs its probability to this power: 0.7 a fifteenth of 0.98.
+"""What the fine network finds weighs the probability of its voxels to this power.
 
-By the plain probability a wide place that the fine network doubts wins over a small sure tumor.
+By the plain probability a wide place that it doubts wins over a small sure tumor. 0.7 is a twelfth
+of 0.95, the most that there is where outlines follow edges.
 """
 
 Candidate = tuple[NDArray[np.float64], NDArray[np.float64], float]
@@ -179,10 +180,7 @@ def _logits(
 
 
 def _surest_component(prob: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
-    """Return the connected part above 0.5 that holds most sure voxels, and how much they weigh.
-
-    What is no tumor is often large, but seldom sure.
-    """
+    """Return the connected part above 0.5 that holds most sure voxels, and how much they weigh."""
     parts, count = ndimage.label(prob > 0.5, np.ones((3, 3, 3)))
     if count == 0:
         return np.zeros(prob.shape, dtype=bool), 0.0

@@ -1,4 +1,4 @@
-"""Whether a new model may be published: never if it is worse on the patients held out."""
+"""Whether a new model may be published: not if it is worse on the patients held out."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Verdict:
 def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
     """Compare two models case by case: neither the mean nor the worst decile may fall.
 
-    The worst decile of few cases is a single one, which changes a little with every training: it
-    may fall by as much as is no harm after a click (``HARM``) where the mean rises by more. Where
-    both models find nothing of any case nothing could fall: that is no reason to publish.
+    A worst decile of a single case changes a little with every training: it may fall by what is no
+    harm after a click (``HARM``) where the mean rises by more than that. Where both models find
+    nothing of any case nothing could fall: that is no reason to publish.
 
     Args:
         before: scores of the model that counts now.
@@ -55,7 +55,8 @@ def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
         for name, a, b in zip(("mean", "worst-decile"), old, new, strict=True)
     ]
     mean, worst = (b - a for a, b in zip(old, new, strict=True))
-    allowed = HARM if mean > HARM + ROUNDING else 0.0
+    is_one = len(worst_decile(pairs)) == 1
+    allowed = HARM if is_one and mean > HARM + ROUNDING else 0.0
     has_fallen = mean < -ROUNDING or worst < -allowed - ROUNDING
     is_blind = not pairs.any()
     how = "cannot be told from the old one" if is_blind else "worse" if has_fallen else "not worse"

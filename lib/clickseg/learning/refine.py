@@ -28,6 +28,7 @@ from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.initial import Initial
 from clickseg.journal import Journals
 from clickseg.learning.settings import RefinedConfig
+from clickseg.modelfile import code_version
 from clickseg.models import Models
 from clickseg.study import Case, read_case_label, read_study
 from clickseg.volume import Volume, write_volume
@@ -42,6 +43,7 @@ LOOKED_AT = 3
 class _Made:
     """What a refined label was made of, and how sure it is. ``clicks``: RAS mm, is foreground.
 
+    ``initial``: version of the code, and hash of the initial model.
     Another correction model changes nothing: what clicks made with the one before stays.
     """
 
@@ -141,7 +143,7 @@ def _refine(case: Case, clicks: Clicks, models: Models) -> float:
     said = [[*click.point_ras, float(click.is_foreground)] for click in clicks]
     content, known = content_of(case, Fingerprints()), _read(told)
     is_of_these = known is not None and (known.content, known.clicks) == (content, said)
-    initial = models.hashes["initial"]
+    initial = f"{code_version()}/{models.hashes['initial']}"
     if known is not None and is_of_these and known.initial == initial and case.label.is_file():
         return known.sure
     study = read_study(case.t1ce, case.t2)

@@ -200,8 +200,9 @@ class Loop:
         waiting = [case.case_id for case in self.cases if case.case_id not in labeled]
         scores: dict[str, StudyScores] = {}
         if self.strategy not in UNSCORED and waiting:
-            asked = waiting if self.strategy in ALONE else [*waiting, *labeled]
-            cases = (case for case in self.cases if case.case_id in asked)
+            cases = [
+                case for case in self.cases if self.strategy not in ALONE or case.case_id in waiting
+            ]
             scores = {case.case_id: self._score(models, case) for case in cases}
         order = ORDERS[self.strategy](Pool(waiting, labeled, scores, self.seed))
         chosen: dict[str, int | None] = dict.fromkeys(itertools.islice(order, count))

@@ -8,7 +8,7 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from clickseg.networks.folded import FoldedDynUNet
-from clickseg.networks.planes import by_planes
+from clickseg.networks.planar_conv import by_planes
 from clickseg.networks.unet import FEATURES, AttentionGate, SliceTiling, UNet
 
 __all__ = ["NETWORKS", "AttentionGate", "SliceTiling", "UNet", "build_network"]

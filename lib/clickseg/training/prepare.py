@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
+from clickseg.boxes import bounding_box
 from clickseg.cache import ByteCache, Fingerprints
 from clickseg.cuts import Box, shrink
 from clickseg.study import Case, placing_of, read_case_label, read_study
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 FAR_MM = 25.0
 """A bright place at least this far from the tumor's center is taken for a vessel or mucosa."""
 
+SPECKS = 10
+"""So many times smaller than the largest part of a label another part is none of the tumor."""
+
 Size3 = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
@@ -35,8 +39,8 @@ Spacing = tuple[float, float, float]
 class Prepared:
     """One labeled case. Images are float16 ``(2, I, J, K)``, labels uint8 ``(1, I, J, K)``.
 
-    ``region`` surrounds the tumor, the largest part of the label, at the fine spacing; ``empty``
-    are somewhat smaller regions without tumor (the mirrored place, a bright vessel); ``coarse`` is
+    ``region`` surrounds the tumor, less specks of the label, at the fine spacing; ``empty`` are
+    somewhat smaller regions without tumor (the mirrored place, a bright vessel); ``coarse`` is
     the whole volume.
     ``has_tumor`` is False for a tumor-free study: then ``region`` is one more empty place.
     ``affine`` brings voxels of the region to RAS mm.
@@ -106,7 +110,7 @@ def _prepare(case: Case, fine_mm: Spacing, size: Size3, coarse_mm: Spacing, seed
     image, mask = torch.from_numpy(study.image), torch.from_numpy(label)[None].float()
     spacing_mm = study.grid.canonical.spacing_mm
     rng = np.random.default_rng([seed, *case.case_id.encode()])
-    voxels = np.argwhere(_largest_part(label))
+    voxels = _without_specks(label)
     bright = np.argwhere(study.image[0, ::4, ::4, ::2] > 2.0) * (4, 4, 2)
     has_tumor = len(voxels) > 0
     center = (voxels.min(0) + voxels.max(0)) / 2 if has_tumor else _pick(bright, rng, label.shape)
@@ -135,12 +139,18 @@ def _prepare(case: Case, fine_mm: Spacing, size: Size3, coarse_mm: Spacing, seed
     )
 
 
-def _largest_part(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return the largest connected part; a speck that a reader left elsewhere moves no region."""
-    parts, _ = ndimage.label(label, np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return np.asarray((parts == int(np.argmax(sizes))) & (label > 0))
+def _without_specks(label: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the voxels ``(N, 3)`` of a label, less parts below a tenth of the largest.
+
+    What a reader left elsewhere, often tens of mm away, must not move the region.
+    """
+    box = bounding_box(label)
+    if box is None:
+        return np.empty((0, 3), dtype=np.int64)
+    parts, _ = ndimage.label(label[box], np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())[1:]
+    large = 1 + np.flatnonzero(sizes * SPECKS >= sizes.max())
+    return np.asarray(np.argwhere(np.isin(parts, large)) + [side.start for side in box])
 
 
 def _mirrored(center: NDArray[np.float64], t1ce: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from monai.networks.nets import DynUNet
 from monai.transforms import Resize
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ import clickseg_app.app  # its app class must not be a name of this module, see 
 from clickseg.baselines.deep_edit import LABELS, SEQUENCES, Points, guided, points_by_label
 from clickseg.clicks import Clicks, voxels_of
 from clickseg.engine import Engine, Segmentation
+from clickseg.networks import build_network
 from clickseg.study import Study
 from clickseg_app.infer import SegmentationTask
 from clickseg_app.requests import Folders, Request, Source, clicks_of
@@ -61,17 +61,18 @@ class WholeVolumeTask(SegmentationTask):
         super().__init__(engine, folders)
         self.size = size
         torch.manual_seed(0)
-        self.network = DynUNet(
-            spatial_dims=3,
-            in_channels=SEQUENCES + len(LABELS),
-            out_channels=len(LABELS),
-            kernel_size=[3, 3, 3, 3, 3, 3],
-            strides=[1, 2, 2, 2, 2, [2, 2, 1]],
-            upsample_kernel_size=[2, 2, 2, 2, [2, 2, 1]],
-            norm_name="instance",
-            deep_supervision=False,
-            res_block=True,
-        ).eval()
+        arguments = {
+            "spatial_dims": 3,
+            "in_channels": SEQUENCES + len(LABELS),
+            "out_channels": len(LABELS),
+            "kernel_size": [3, 3, 3, 3, 3, 3],
+            "strides": [1, 2, 2, 2, 2, [2, 2, 1]],
+            "upsample_kernel_size": [2, 2, 2, 2, [2, 2, 1]],
+            "norm_name": "instance",
+            "deep_supervision": False,
+            "res_block": True,
+        }
+        self.network = build_network("dynunet", arguments).eval()  # as quick as ours
         self.shrink = Resize(size, mode="area")
 
     @torch.inference_mode()

@@ -10,10 +10,10 @@ from monai.networks.nets import DynUNet
 from torch import nn
 
 from clickseg.networks import NETWORKS, build_network
-from clickseg.networks.planes import ENOUGH, PlanarConv3d, by_planes
+from clickseg.networks.planar_conv import ENOUGH, PlanarConv3d, by_planes
 
 SIDES = st.tuples(*[st.sampled_from([3, 5, 7, 11])] * 3)
-KERNELS = st.tuples(*[st.sampled_from([1, 2, 3, 5])] * 3)
+KERNELS = st.tuples(*[st.sampled_from([3, 5])] * 2, st.sampled_from([1, 2, 3]))
 STEPS = st.tuples(*[st.integers(1, 3)] * 3)
 BORDERS = st.tuples(*[st.integers(0, 2)] * 3)
 ARGUMENTS = {
@@ -100,6 +100,9 @@ def test_a_network_keeps_its_names_and_its_draw():
         nn.Conv3d(4, 4, 3, groups=2),
         nn.Conv3d(4, 4, 3, dilation=2),
         nn.Conv3d(4, 4, 3, padding="same"),
+        nn.Conv3d(4, 4, 1),
+        nn.Conv3d(4, 4, 2, stride=2),
+        nn.Conv3d(4, 4, 5),  # torch takes oneDNN
         nn.Conv3d(4, 4, 3, padding=1, padding_mode="reflect"),
         nn.ConvTranspose3d(4, 4, 2),
         nn.Conv2d(4, 4, 3),
@@ -107,6 +110,19 @@ def test_a_network_keeps_its_names_and_its_draw():
 )
 def test_other_convolutions_are_left_as_they_are(layer):
     assert by_planes(nn.Sequential(layer))[0] is layer
+
+
+def test_a_volume_smaller_than_the_kernel_is_refused_by_torch():
+    layer = by_planes(nn.Sequential(nn.Conv3d(2, 3, 3)))
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+        layer(torch.zeros(1, 2, 9, 7, 2))
+
+
+def test_hooks_stay():
+    network, heard = nn.Sequential(nn.Conv3d(2, 3, 3)), []
+    network[0].register_forward_hook(lambda *_: heard.append(1))
+    by_planes(network)(torch.zeros(1, 2, 5, 5, 5))
+    assert heard == [1]
 
 
 def test_short_precision_is_left_to_torch(monkeypatch):
@@ -120,6 +136,6 @@ def test_every_network_is_built_by_planes():
     wanted = {"unet3d": {}, "multi_encoder_unet_3d": {}, "folded_dynunet": ARGUMENTS}
     assert wanted.keys() <= NETWORKS.keys()
     for name, arguments in wanted.items():
-        layers = [type(layer) for layer in build_network(name, arguments).modules()]
-        assert PlanarConv3d in layers
-        assert nn.Conv3d not in layers
+        layers = list(build_network(name, arguments).modules())
+        assert any(isinstance(layer, PlanarConv3d) for layer in layers)
+        assert all(max(one.kernel_size) < 3 for one in layers if type(one) is nn.Conv3d)

@@ -2,8 +2,8 @@
 
 torch leaves a 3D convolution of float32 to oneDNN where a batch holds several volumes, or where
 channels x I x J are more than 20480 (``ConvParams::use_mkldnn`` in aten/native/Convolution.cpp);
-all else goes through loops of its own, which take up to ten times as long. The pass of a click is
-such a volume, and so are the lower levels of every network. As a batch of planes they are 2D
+nearly all else goes through loops of its own, which take several times as long. The pass of a click
+is such a volume, and so are the lower levels of every network. As a batch of planes they are 2D
 convolutions, which are oneDNN's: a plane comes in with its neighbors as further channels.
 """
 
@@ -34,7 +34,7 @@ class PlanarConv3d(nn.Conv3d):
         return out.permute(1, 2, 3, 0)[None]
 
     def _is_left_to_loops(self, image: Tensor) -> bool:
-        """Tell whether torch would not take oneDNN, and planes would."""
+        """Tell whether torch would not take oneDNN, and planes are worth it."""
         return (
             image.ndim == 5
             and len(image) == 1
@@ -42,36 +42,27 @@ class PlanarConv3d(nn.Conv3d):
             and image.dtype == self.weight.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")
             and image.shape[1:4].numel() <= ENOUGH
-            and self.kernel_size != (1, 1, 1)  # a product of matrices, quick as it is
+            and image.shape[4] + 2 * int(self.padding[2]) >= self.kernel_size[2]
         )
 
 
 def by_planes(network: nn.Module) -> nn.Module:
-    """Let the plain 3D convolutions of a network be planar where it helps; return the network.
+    """Let the 3D convolutions of a network be planar where that helps; return the network.
 
-    Parameters stay the same objects under the same names.
+    Weights, names and hooks are left as they are.
     """
-    for parent in list(network.modules()):
-        for name, layer in parent.named_children():
-            if type(layer) is nn.Conv3d and _is_plain(layer):
-                setattr(parent, name, _planar(layer))
+    for layer in network.modules():
+        if type(layer) is nn.Conv3d and _gains(layer):
+            layer.__class__ = PlanarConv3d
     return network
 
 
-def _is_plain(layer: nn.Conv3d) -> bool:
-    is_numeric = not isinstance(layer.padding, str) and layer.padding_mode == "zeros"
-    return is_numeric and layer.groups == 1 and set(layer.dilation) == {1}
+def _gains(layer: nn.Conv3d) -> bool:
+    """Tell whether a layer is plain, and as wide as 3 x 3 in the plane: less is slower by planes.
 
-
-def _planar(layer: nn.Conv3d) -> PlanarConv3d:
-    with torch.device("meta"):  # no second set of weights is drawn: the next network gets the same
-        made = PlanarConv3d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,  # type: ignore[arg-type]
-            layer.stride,  # type: ignore[arg-type]
-            layer.padding,  # type: ignore[arg-type]
-            bias=layer.bias is not None,
-        )
-    made.weight, made.bias = layer.weight, layer.bias
-    return made.train(layer.training)
+    torch takes oneDNN for any that is wider than 3 along both J and K.
+    """
+    i, j, k = layer.kernel_size
+    is_plain = not isinstance(layer.padding, str) and layer.padding_mode == "zeros"
+    is_plain = is_plain and layer.groups == 1 and set(layer.dilation) == {1}
+    return is_plain and min(i, j) >= 3 and min(j, k) <= 3
