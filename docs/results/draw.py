@@ -54,24 +54,21 @@ def loop_section() -> str:
         f"`{result['command']}`",
         f"{studies['to choose from']} studies to choose from, {studies['held out']} held out; base "
         f"{' '.join(result['base'])}; {machine['processor']}, {machine['threads']} thread a run.",
-        f"Means over seeds {', '.join(_seeds_of(result))}: Dice of the studies held out, initial "
-        "outlines and the mean after one to three clicks.",
+        "Means over seeds: Dice of the studies held out, initial outlines and the mean after one "
+        "to three clicks.",
         "![Dice of studies held out against studies labeled](docs/results/loop/loop.png)",
     ]
     strategies = result["strategies"]
     most = max((one["labelled"] for one in strategies.values()), key=len)
-    rows = [line_of(["strategy", "clicks", *(f"{n:g} labeled" for n in most)])]
-    rows += [line_of(["---", *["---:"] * (len(most) + 1)])]
+    rows = [line_of(["strategy", "seeds", "clicks", *(f"{n:g} labeled" for n in most)])]
+    rows += [line_of(["---", *["---:"] * (len(most) + 2)])]
     for name, one in strategies.items():
         pairs = zip(one["holdout_dice"], one["after_clicks"], strict=True)
         told_by = [f"{before:.3f}, {after:.3f}" for before, after in pairs]
         told_by += [""] * (len(most) - len(told_by))
-        rows.append(line_of([name, f"{one['clicks'][-1]:.0f}", *told_by]))
+        seeds = ", ".join(one["seeds"])
+        rows.append(line_of([name, seeds, f"{one['clicks'][-1]:.0f}", *told_by]))
     return "\n\n".join([about, *told, "\n".join(rows)])
-
-
-def _seeds_of(result: dict[str, Any]) -> list[str]:
-    return sorted({seed for one in result["strategies"].values() for seed in one["seeds"]})
 
 
 def drawn(text: str) -> str:
