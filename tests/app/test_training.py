@@ -24,6 +24,7 @@ accepted: 0.5
 clicks: 1
 recorded: 0.5
 refined: {studies: 2, share: 0.1, sure: 0}
+steps_for: 0
 """
 FIT = (
     "{{epochs: {0}, steps_per_epoch: {1}, batch: 1, optimizer: adamw, rate: {2}, "

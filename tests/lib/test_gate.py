@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clickseg.learning.gate import judge
+from clickseg.learning.gate import MISSED, judge
 from clickseg.learning.holdout import HoldOutError, grow_holdout, read_holdout, wanted_number
 
 PATTERN = "^([A-Z]+-[0-9]+)"
@@ -78,6 +78,10 @@ def test_where_nothing_is_found_nothing_can_be_told():
     assert not verdict.is_better
     assert verdict.reason.startswith("cannot be told from the old one on 2 held-out studies")
     assert judge({"a": 0.0, "b": 0.0}, {"a": 0.0, "b": 0.1}).is_better
+    # An outline beside the tumor that touches it is a miss like any other.
+    assert not judge({"a": 0.0, "b": 0.0}, {"a": 0.049, "b": 0.0}).is_better
+    assert judge({"a": 0.049, "b": 0.4}, {"a": 0.0, "b": 0.4}).is_better
+    assert not judge({"a": 0.05, "b": 0.4}, {"a": 0.0, "b": 0.4}).is_better
     assert not judge({"a": 0.1}, {"a": 0.0}).is_better
     assert judge({"a": 0.5}, {"a": 0.5}).is_better
 
@@ -134,7 +138,7 @@ def test_of_two_models_one_is_not_worse_unless_mean_and_worst_disagree(pairs):
     there, back = judge(before, after), judge(after, before)
     assert there.before == back.after
     mean, worst = np.subtract(there.after, there.before)
-    is_blind = not np.any(pairs)
+    is_blind = not np.any(np.array(pairs) >= MISSED)
     assert there.is_better or back.is_better or mean * worst < 0 or is_blind
     assert not (is_blind and (there.is_better or back.is_better))
 

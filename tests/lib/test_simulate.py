@@ -175,7 +175,7 @@ def test_the_command_writes_numbers_and_a_plot(studies, base, tmp_path, monkeypa
     fit += "schedule: poly, bfloat16: false, average: 0}"
     update.write_text(
         "holdout: 0.2\nsmallest: 2\nreplay: 0\naccepted: 0.5\nclicks: 1\nrecorded: 0.5\n"
-        "refined: {studies: 0, share: 0.1, sure: 0.85}\n"
+        "refined: {studies: 0, share: 0.1, sure: 0.85}\nsteps_for: 6\n"
         + "".join(f"{name}: {fit}\n" for name in ("locate", "segment", "correction"))
     )
     words = ["simulate-loop", "--studies", str(studies), "--out", str(tmp_path / "out")]

@@ -29,6 +29,7 @@ accepted: 0.5
 clicks: 1
 recorded: 0.5
 refined: {studies: 0, share: 0.1, sure: 0.85}
+steps_for: 6
 """
 
 

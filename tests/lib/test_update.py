@@ -14,7 +14,8 @@ from clickseg.learning import update
 from clickseg.learning.gate import judge
 from clickseg.learning.holdout import read_holdout
 from clickseg.learning.replay import replay_cases
-from clickseg.learning.round import of_others
+from clickseg.learning.round import begin_round, of_others
+from clickseg.learning.settings import load_update
 from clickseg.learning.store import BASE, ModelStore
 from clickseg.learning.update import TooFewError, UpdateError, update_model
 from clickseg.modelfile import Manifest, read_manifest, save_model
@@ -298,6 +299,29 @@ def test_a_full_disk_leaves_the_published_model(small_studies, base, tmp_path, m
         pass
 
 
+@pytest.mark.parametrize(
+    ("studies", "steps"), [(1, 50), (6, 50), (9, 75), (10, 83), (30, 250), (100, 250)]
+)
+def test_an_epoch_is_longer_with_more_studies(studies, steps):
+    config = replace(load_update(), steps_for=6)
+    fit = replace(config.segment, steps_per_epoch=50)
+    assert config.lengthened(fit, studies) == replace(fit, steps_per_epoch=steps)
+    assert replace(config, steps_for=0).lengthened(fit, studies) == fit
+
+
+def test_a_round_is_as_long_as_its_studies_are_worth(small_studies, base, tmp_path):
+    store = ModelStore(tmp_path / "store", base)
+    config = short(steps_for=1)
+    made = begin_round("initial", small_studies, store, config, None, None, "cpu")
+    times = len(made.training)
+    assert times > 1
+    recipe = made.recipe
+    fits = recipe.initial.locate.fit, recipe.initial.segment.fit, recipe.correction.fit
+    was = config.locate, config.segment, config.correction
+    assert [fit.steps_per_epoch for fit in fits] == [fit.steps_per_epoch * times for fit in was]
+    assert [fit.epochs for fit in fits] == [fit.epochs for fit in was]
+
+
 def test_the_published_recipe_is_not_updated(tmp_path):
     small = tiny().correction.network
     network = build_network(small.name, small.arguments)
@@ -318,7 +342,7 @@ def test_the_command_says_how_it_ended(small_studies, base, tmp_path):
         "schedule: poly, bfloat16: false, average: 0}"  # fmt: skip
     update.write_text(
         "holdout: 0.2\nsmallest: 3\nreplay: 0\naccepted: 0.5\nclicks: 1\nrecorded: 0.5\n"
-        "refined: {studies: 0, share: 0.1, sure: 0.85}\n"
+        "refined: {studies: 0, share: 0.1, sure: 0.85}\nsteps_for: 6\n"
         + "".join(f"{name}: {fit}\n" for name in ("locate", "segment", "correction"))
     )
     words = ["train", "click", "--studies", str(tmp_path / "studies"), "--base", str(base)]

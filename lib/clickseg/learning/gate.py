@@ -10,6 +10,9 @@ from scipy.stats import wilcoxon
 
 from clickseg.metrics import HARM, worst_decile
 
+MISSED = 0.05
+"""An outline of less Dice lies beside the tumor: all of them count as none."""
+
 ROUNDING = 1e-9
 """Means of the same numbers may differ by as much."""
 
@@ -46,6 +49,7 @@ def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
     if before.keys() != after.keys() or not before:
         raise ValueError(f"scores of the same cases were wanted, got {[*before]} and {[*after]}")
     pairs = np.array([(before[name], after[name]) for name in before])
+    pairs[pairs < MISSED] = 0.0
     old, new = (_mean_and_worst(column) for column in pairs.T)
     gains = pairs[:, 1] - pairs[:, 0]
     changed = gains[gains != 0]

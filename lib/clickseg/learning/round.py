@@ -61,11 +61,12 @@ def begin_round(
         UpdateError: if the base cannot be trained on.
         ConfigError, HoldOutError, ModelError: if what is on the disk is damaged.
     """
-    recipe = _recipe_of(store, name, config)
+    recipe = _recipe_of(store, name)
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     there = without_tested(find_cases(studies), studies, recipe.split.patient)
     cases = [case for case in there if case.label is not None]
     split = _split(studies, store, cases, recipe.split, config)
+    recipe = _as_long(recipe, config, len(split.training))
     waiting = [case for case in there if case.label is None]
     refined = _refined(studies, store, waiting, recipe.split, config, device, name)
     others = replay_cases(replay, store.base, store.folder / "replay", config.replay)
@@ -126,8 +127,8 @@ def of_others(
     return [case for case in cases if patient_of(case.case_id, pattern, told) not in mine]
 
 
-def _recipe_of(store: ModelStore, name: str, config: UpdateConfig) -> Config:
-    """Return the recipe of the base, trained as long as an update is."""
+def _recipe_of(store: ModelStore, name: str) -> Config:
+    """Return the recipe of the base."""
     recipe = config_from(read_manifest(store.base, name).recipe)
     initial, correction = recipe.initial, recipe.correction
     if not isinstance(initial, TwoStageConfig) or not isinstance(correction, LocalConfig):
@@ -135,12 +136,29 @@ def _recipe_of(store: ModelStore, name: str, config: UpdateConfig) -> Config:
             "models are updated where initial.method is two_stage and correction.method local; "
             f"the base has {initial.method} and {correction.method}"
         )
-    locate = replace(initial.locate, fit=config.locate)
-    segment = replace(initial.segment, fit=config.segment)
+    return recipe
+
+
+def _as_long(recipe: Config, config: UpdateConfig, studies: int) -> Config:
+    """Return the recipe of the base, trained as long as an update by so many studies is.
+
+    It is one that ``_recipe_of`` returned.
+    """
+    initial, correction = recipe.initial, recipe.correction
+    assert isinstance(initial, TwoStageConfig)
+    assert isinstance(correction, LocalConfig)
+    locate, segment, mending = (
+        config.lengthened(fit, studies)
+        for fit in (config.locate, config.segment, config.correction)
+    )
     return replace(
         recipe,
-        initial=replace(initial, locate=locate, segment=segment),
-        correction=replace(correction, fit=config.correction),
+        initial=replace(
+            initial,
+            locate=replace(initial.locate, fit=locate),
+            segment=replace(initial.segment, fit=segment),
+        ),
+        correction=replace(correction, fit=mending),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,9 @@ from pydantic.dataclasses import dataclass
 from clickseg.config import Count, FitConfig, Share, load_recipe
 
 UPDATE = Path(__file__).with_name("update.yaml")
+
+MOST = 5
+"""So many times longer an epoch becomes at most."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -33,9 +37,16 @@ class UpdateConfig:
     clicks: Count
     recorded: Share
     refined: RefinedConfig
+    steps_for: Annotated[int, Field(ge=0)]
     locate: FitConfig
     segment: FitConfig
     correction: FitConfig
+
+    def lengthened(self, fit: FitConfig, studies: int) -> FitConfig:
+        """Return a fit with as many steps an epoch as so many accepted studies are worth."""
+        times = studies / self.steps_for if self.steps_for else 1.0
+        steps = round(fit.steps_per_epoch * min(max(times, 1.0), MOST))
+        return replace(fit, steps_per_epoch=steps)
 
 
 def load_update(path: Path = UPDATE) -> UpdateConfig:
