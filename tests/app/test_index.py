@@ -176,8 +176,11 @@ def test_images_and_labels_are_watched_and_nothing_else_wakes_the_server(folder,
         (folder / hidden).write_text("{}")
     shutil.copy(folder / "a.nii.gz", folder / "c.nii.gz")
     save(folder / "labels/second/c.nii.gz", block(2, 5), RAS)
-    save(folder / "labels/final/c.nii.gz", block(2, 5), RAS)
+    path = save(folder / "labels/final/c.nii.gz", block(2, 5), RAS)
     until(lambda: "c" in store.list_images() and store.get_labeled_images() == ["c"])
+    for other, labels in (("c.part", []), ("c.nii.gz", ["c"])):  # as a copier of files does
+        path = path.rename(path.with_name(other))
+        until(lambda labels=labels: store.get_labeled_images() == labels)
     assert not [path for path in seen if Path(path).parent.name in ("clicks", "t2")]
     store._observer.stop()
     store._observer.join()

@@ -55,7 +55,7 @@ class SharedIndex(LocalDatastore):
             read_only=read_only,
         )
         if auto_reload:
-            # The original knows only of files that are written in place.
+            # The original knows only of files that are written in place; most are moved there.
             self._handler.on_moved = self._on_moved_event
             self._watch_what_counts()
 
@@ -93,6 +93,8 @@ class SharedIndex(LocalDatastore):
     def _on_moved_event(self, event: Any) -> None:
         if event.dest_path == self._datastore_config_path:
             self._init_from_datastore_file()
+        else:
+            self.refresh()
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
         with self._held():
