@@ -4,12 +4,21 @@ import json
 import shutil
 import threading
 import time
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 from tiny import tiny
 
+from clickseg.learning import store as store_module
 from clickseg.learning.store import BASE, KEPT, ModelStore, StoreBusyError, published_in
-from clickseg.modelfile import Manifest, ModelError, read_manifest, save_model
+from clickseg.modelfile import (
+    Manifest,
+    ModelError,
+    check_weights,
+    read_manifest,
+    save_model,
+)
 from clickseg.networks import build_network
 
 
@@ -116,6 +125,45 @@ def test_a_publication_that_fails_leaves_the_published_model(
     assert store.versions("initial")[-1].version == first.version == store.current()["initial"]
     assert not list((tmp_path / "store").rglob(".part-*"))
     assert store.publish("initial", made(tmp_path, 2)[1]).number == 2
+
+
+def test_a_publication_that_is_interrupted_after_it_counts_stays_whole(
+    tmp_path, base, monkeypatch
+):
+    store = ModelStore(tmp_path / "store", base)
+    flush_names = store_module._flush_names
+
+    def stopped(error, folder):
+        flush_names(folder)
+        if folder == store.folder:
+            raise error
+
+    for seed, error in ((1, KeyboardInterrupt()), (2, OSError(5, "Input/output error"))):
+        with monkeypatch.context() as patched:
+            patched.setattr(store_module, "_flush_names", partial(stopped, error))
+            with pytest.raises(KeyboardInterrupt) if seed == 1 else nullcontext():
+                store.publish("initial", made(tmp_path, seed)[1])
+        version = store.version("initial")
+        assert version.number == seed
+        check_weights(version.folder, version.manifest())
+
+
+def test_an_old_version_that_cannot_be_removed_costs_nothing(tmp_path, base, monkeypatch, caplog):
+    store = ModelStore(tmp_path / "store", base)
+
+    def refused(*_, ignore_errors=False):
+        if not ignore_errors:
+            raise PermissionError(13, "Permission denied")
+
+    for seed in range(1, KEPT + 2):
+        with monkeypatch.context() as patched:
+            if seed > KEPT:
+                patched.setattr(shutil, "rmtree", refused)
+            store.publish("initial", made(tmp_path, seed)[1])
+    assert [one.number for one in store.versions("initial")] == [0, 2, 3, 4, 5, 6]
+    assert "Permission denied" in caplog.text
+    store.publish("initial", made(tmp_path, KEPT + 2)[1])
+    assert not list((tmp_path / "store").rglob(".part-*"))
 
 
 def test_a_version_that_never_counted_is_told_from_one_that_was_gone_back_from(

@@ -55,6 +55,9 @@ logger = logging.getLogger(__name__)
 
 SYSTEM_TEMP = tempfile.gettempdir()
 
+LOAD_AGAIN_AFTER_S = 5.0
+"""After a published model could not be loaded."""
+
 LEFT_S = 3600
 """An upload that is still there after this time belongs to no request."""
 
@@ -74,6 +77,7 @@ class ClickSegApp(MONAILabelApp):
         )
         self.store = ModelStore(published_in(Path(app_dir) / "model", folder), folder)
         self._loaded_state: tuple[int, int] | None = None
+        self._load_again_s = 0.0
         # The server puts uploads where temporary files go: a folder of our own tells them from
         # whatever else a request may name.
         self._uploads = tempfile.TemporaryDirectory(prefix="vs-clickseg-", dir=SYSTEM_TEMP)
@@ -120,22 +124,30 @@ class ClickSegApp(MONAILabelApp):
             if self._engine is None:
                 models = self.store.load(self.settings.device)
                 self._engine = Engine(models, self.settings.cache_mb << 20, self._registration)
-            elif state != self._loaded_state:
-                self._take_new_models(self._engine)
-            self._loaded_state = state
+                self._loaded_state = state
+            elif state != self._loaded_state and time.monotonic() >= self._load_again_s:
+                if self._take_new_models(self._engine):
+                    self._loaded_state = state
+                else:
+                    self._load_again_s = time.monotonic() + LOAD_AGAIN_AFTER_S
             return self._engine
 
     def _model_folders(self) -> tuple[Path, Path]:
         """Return where the models that count are: the initial one, the correction one."""
         return self.store.version("initial").folder, self.store.version("correction").folder
 
-    def _take_new_models(self, engine: Engine) -> None:
+    def _take_new_models(self, engine: Engine) -> bool:
+        """Go on with the models that count, and tell whether that went well.
+
+        If not it is tried again: memory may be short only while a training still holds it.
+        """
         try:
             engine.use(self.store.load(self.settings.device))
         except (ModelError, MemoryError, RuntimeError):  # torch is out of memory by the last
             logger.exception("the published models cannot be used; those at work stay")
-            return
+            return False
         logger.info("models that count now: %s", engine.models.hashes)
+        return True
 
     def init_datastore(self) -> Datastore:
         """Open the studies folder, or the PACS at a URL; tell it where T2 lie.

@@ -40,6 +40,9 @@ WAIT_S = 0.5
 
 _PUBLISHED = "published-"
 
+_PART = ".part-"
+"""Begins the name of a version that is not whole; the next publication sweeps it."""
+
 _VERSION = re.compile(r"\d{4,}-[0-9a-f]{12}")
 
 
@@ -158,11 +161,11 @@ class ModelStore:
         with self._writing():
             self._check_base()
             write_text(self._base_file, json.dumps(self._base_hashes()) + "\n")
-            for left in folder.glob(".part-*"):  # of a process that was killed
+            for left in folder.glob(f"{_PART}*"):  # of a process that was killed
                 shutil.rmtree(left)
             number = 1 + max(one.number for one in self.versions(name))
             place = folder / f"{number:04d}-{manifest.short_hash}"
-            part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
+            part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder))
             try:
                 for ending in (".pt", ".json"):
                     shutil.copyfile(made / f"{name}{ending}", part / f"{name}{ending}")
@@ -176,7 +179,8 @@ class ModelStore:
             try:
                 self._set({**self.current(), name: place.name})
             except BaseException:
-                shutil.rmtree(place, ignore_errors=True)
+                if self._current_or_base()[name] != place.name:
+                    shutil.rmtree(place, ignore_errors=True)
                 raise
             self._prune(name)
         return self.version(name, place.name)
@@ -258,7 +262,11 @@ class ModelStore:
             ModelError: if it is another than the versions came from.
         """
         if self._base_file.is_file():
-            is_mine = json.loads(self._base_file.read_text(encoding="utf-8")) == self._base_hashes()
+            try:
+                told = json.loads(self._base_file.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise ModelError(f"{self._base_file} does not name a base: {error}") from error
+            is_mine = told == self._base_hashes()
         else:  # nothing is published yet
             is_of_one = self.folder.name.startswith(_PUBLISHED)
             is_mine = not is_of_one or self.folder == published_in(self.folder.parent, self.base)
@@ -281,13 +289,21 @@ class ModelStore:
 
     def _set(self, versions: Mapping[str, str]) -> None:
         write_text(self.folder / "current.json", json.dumps(dict(versions), indent=1) + "\n")
-        _flush_names(self.folder)
+        try:
+            _flush_names(self.folder)
+        except OSError as error:  # it counts already, unless the power fails just now
+            logger.warning("the names in %s may not be on the disk yet: %s", self.folder, error)
 
     def _prune(self, name: str) -> None:
         made = [one for one in self.versions(name) if one.version != BASE]
         for one in made[:-KEPT]:  # the newest stays, so that its number is not given again
-            if not one.is_current:
-                shutil.rmtree(one.folder)
+            if one.is_current:
+                continue
+            try:  # under a name that is swept, should it not go whole
+                shutil.rmtree(one.folder.rename(one.folder.with_name(f"{_PART}{one.version}")))
+            except OSError as error:  # it takes room, no more
+                logger.warning("version %s of %s stays: %s", one.version, name, error)
+            else:
                 logger.info("version %s of %s is removed: %d are kept", one.version, name, KEPT)
 
 

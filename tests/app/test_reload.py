@@ -1,0 +1,59 @@
+"""A server takes published models without a restart, or stays with those at work and tries again."""
+
+import shutil
+import threading
+import time
+
+import pytest
+
+from clickseg.learning.store import ModelStore
+from clickseg.modelfile import load_weights, read_manifest, save_model
+from clickseg.networks import build_network
+from clickseg_app.settings import read_settings
+
+pytestmark = pytest.mark.filterwarnings("ignore:'crypt' is deprecated")  # of what logs users in
+
+
+@pytest.fixture
+def app(tmp_path, weights):
+    from clickseg_app.app import ClickSegApp
+
+    made = object.__new__(ClickSegApp)  # without the server around it
+    made.settings = read_settings({})
+    made.store = ModelStore(tmp_path / "store", weights)
+    made._registration = "header"
+    made._engine, made._loaded_state, made._load_again_s = None, None, 0.0
+    made._engine_lock = threading.Lock()
+    return made
+
+
+def another(folder, weights):
+    """The correction of the base with one more bias."""
+    manifest = read_manifest(weights, "correction")
+    recipe = manifest.recipe["correction"]["network"]
+    network = build_network(recipe["name"], recipe["arguments"])
+    load_weights(weights, manifest, network)
+    next(network.parameters()).data += 0.01
+    save_model(folder, network, manifest)
+    return folder
+
+
+def test_a_model_that_cannot_be_loaded_yet_is_taken_later(app, tmp_path, weights, monkeypatch):
+    before = app.engine().models.hashes
+    published = app.store.publish("correction", another(tmp_path / "made", weights))
+    file = published.folder / "correction.pt"
+    shutil.move(file, tmp_path / "aside.pt")
+    assert app.engine().models.hashes == before
+    shutil.move(tmp_path / "aside.pt", file)
+    assert app.engine().models.hashes == before  # not at each request: a load takes its time
+    monkeypatch.setattr(time, "monotonic", lambda: app._load_again_s)
+    after = app.engine().models.hashes
+    assert after == before | {"correction": published.manifest().short_hash}
+
+
+def test_models_are_loaded_once(app, tmp_path, weights, monkeypatch):
+    app.engine()
+    app.store.publish("correction", another(tmp_path / "made", weights))
+    app.engine()
+    monkeypatch.setattr(app.store, "load", lambda _: pytest.fail("loaded again"))
+    app.engine()
