@@ -86,6 +86,22 @@ def test_where_nothing_is_found_nothing_can_be_told():
     assert judge({"a": 0.5}, {"a": 0.5}).is_better
 
 
+def test_no_more_outlines_where_there_is_no_tumor():
+    before, free = {"a": 0.8, "b": 1.0, "c": 0.0}, {"b", "c"}
+    better = judge(before, {"a": 0.9, "b": 0.0, "c": 1.0}, free)
+    assert better.is_better
+    assert (better.cases, better.false) == (1, (1, 1))
+    assert better.reason.endswith(", outlines in 2 without a tumor 1 -> 1")
+    worse = judge(before, {"a": 0.9, "b": 0.0, "c": 0.0}, free)
+    assert not worse.is_better
+    assert worse.reason == (
+        "worse on 1 held-out studies: mean Dice 0.8000 -> 0.9000, worst-decile Dice 0.8000 -> "
+        "0.9000, outlines in 2 without a tumor 1 -> 2"
+    )
+    with pytest.raises(ValueError, match="same cases"):
+        judge({"b": 1.0}, {"b": 1.0}, free)
+
+
 def test_the_gate_by_hand():
     before = {"a": 0.9, "b": 0.8, "c": 0.4}
     better = judge(before, {"a": 0.9, "b": 0.85, "c": 0.4})

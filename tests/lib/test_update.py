@@ -29,7 +29,7 @@ from clickseg.training.split import Split, write_split
 @pytest.fixture
 def open_gate(monkeypatch):
     """A gate that lets every model through."""
-    monkeypatch.setattr(update, "judge", lambda a, b: replace(judge(a, b), is_better=True))
+    monkeypatch.setattr(update, "judge", lambda *asked: replace(judge(*asked), is_better=True))
 
 
 @pytest.mark.parametrize("name", ["initial", "correction"])
@@ -39,7 +39,7 @@ def test_a_round_trains_and_the_gate_decides(small_studies, base, tmp_path, monk
     verdicts = iter([True, False])
     monkeypatch.setattr(
         "clickseg.learning.update.judge",
-        lambda a, b: replace(judge(a, b), is_better=next(verdicts)),
+        lambda *asked: replace(judge(*asked), is_better=next(verdicts)),
     )
     outcome = update_model(name, tmp_path / "studies", store, short(), watch=told.append)
     assert outcome.is_published
@@ -141,10 +141,15 @@ def test_labels_without_a_tumor_judge_no_model(small_studies, base, tmp_path, is
     if not is_damaged:  # one that cannot be read is told before
         with pytest.raises(TooFewError, match="can be read and has a tumor"):
             update_model("correction", tmp_path / "studies", store, short())
+        assert not list((tmp_path / "store/rounds").rglob("*"))  # before any training
         assert store.current()["correction"] == BASE
-    # Beside one with a tumor it does not count.
+    # Beside one with a tumor it counts apart, for the initial model.
     kept.write_text(json.dumps({"patients": sides | {"VS-4": "holdout"}}))
-    assert update_model("correction", tmp_path / "studies", store, short()).verdict.cases == 1
+    verdict = update_model("correction", tmp_path / "studies", store, short()).verdict
+    assert (verdict.cases, verdict.false) == (1, (0, 0))
+    initial = update_model("initial", tmp_path / "studies", store, short()).verdict
+    assert initial.cases == 1
+    assert ("in 1 without a tumor" in initial.reason) != is_damaged
 
 
 @pytest.mark.usefixtures("open_gate")

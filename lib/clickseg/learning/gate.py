@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ ROUNDING = 1e-9
 class Verdict:
     """What the gate found. ``before`` and ``after`` are mean and worst decile of the Dice.
 
-    ``p``: of a paired Wilcoxon test, None where fewer than six cases differ.
+    ``p``: of a paired Wilcoxon test, None where fewer than six cases differ. ``false``: in how many
+    tumor-free cases either model outlines something.
     """
 
     is_better: bool
@@ -30,25 +31,34 @@ class Verdict:
     before: tuple[float, float]
     after: tuple[float, float]
     p: float | None
+    false: tuple[int, int]
 
 
-def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
+def judge(
+    before: Mapping[str, float], after: Mapping[str, float], tumor_free: Collection[str] = ()
+) -> Verdict:
     """Compare two models case by case: neither the mean nor the worst decile may fall.
 
     A worst decile of a single case changes a little with every training: it may fall by what is no
     harm after a click (``HARM``) where the mean rises by more than that. Where both models find
-    nothing of any case nothing could fall: that is no reason to publish.
+    nothing of any case nothing could fall: that is no reason to publish. Cases without a tumor
+    count apart, since whoever finds nothing anywhere is perfect on them: no more of them than
+    before may have an outline.
 
     Args:
         before: scores of the model that counts now.
         after: scores of the new one, of the same cases.
+        tumor_free: those of the cases that have no tumor.
 
     Raises:
-        ValueError: if the cases differ, or there are none.
+        ValueError: if the cases differ, or none has a tumor.
     """
-    if before.keys() != after.keys() or not before:
+    names = [name for name in before if name not in tumor_free]
+    if before.keys() != after.keys() or not names:
         raise ValueError(f"scores of the same cases were wanted, got {[*before]} and {[*after]}")
-    pairs = np.array([(before[name], after[name]) for name in before])
+    free = before.keys() - set(names)
+    old_false, new_false = (sum(scores[name] < 1 for name in free) for scores in (before, after))
+    pairs = np.array([(before[name], after[name]) for name in names])
     pairs[pairs < MISSED] = 0.0
     old, new = (_mean_and_worst(column) for column in pairs.T)
     gains = pairs[:, 1] - pairs[:, 0]
@@ -61,11 +71,14 @@ def judge(before: Mapping[str, float], after: Mapping[str, float]) -> Verdict:
     mean, worst = (b - a for a, b in zip(old, new, strict=True))
     is_one = len(worst_decile(pairs)) == 1
     allowed = HARM if is_one and mean > HARM + ROUNDING else 0.0
-    has_fallen = mean < -ROUNDING or worst < -allowed - ROUNDING
+    has_fallen = mean < -ROUNDING or worst < -allowed - ROUNDING or new_false > old_false
     is_blind = not pairs.any()
     how = "cannot be told from the old one" if is_blind else "worse" if has_fallen else "not worse"
+    if free:
+        what.append(f"outlines in {len(free)} without a tumor {old_false} -> {new_false}")
     reason = f"{how} on {len(pairs)} held-out studies: {', '.join(what)}"
-    return Verdict(not has_fallen and not is_blind, reason, len(pairs), old, new, p)
+    is_better, false = not has_fallen and not is_blind, (old_false, new_false)
+    return Verdict(is_better, reason, len(pairs), old, new, p, false)
 
 
 def _mean_and_worst(scores: Sequence[float]) -> tuple[float, float]:

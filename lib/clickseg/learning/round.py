@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from clickseg.modelfile import code_version, read_manifest
 from clickseg.models import trained_on
 from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, Case, find_cases
 from clickseg.training.split import Split, patient_of, rank_of, told_patients, without_tested
+from clickseg.volume import ImageError, read_label
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +32,25 @@ HOLDOUT = f"{PRIVATE_FOLDER}/holdout.json"
 """In the studies folder: who is held out."""
 
 
+NONE_JUDGES = (
+    "no accepted label that is held out can be read and has a tumor, and without one nobody can tell "
+    "whether a new model is better: accept a label of one more patient"
+)
+
+
 @dataclass(frozen=True)
 class Round:
-    """The cases of a round by what they are for, and the folder in which it is trained."""
+    """The cases of a round by what they are for, and the folder in which it is trained.
+
+    ``tumor_free``: ids of those held out whose label is empty.
+    """
 
     recipe: Config
     training: Sequence[Case]
     refined: Sequence[Case]
     replay: Sequence[Case]
     held: Sequence[Case]
+    tumor_free: Collection[str]
     folder: Path
 
 
@@ -57,7 +68,7 @@ def begin_round(
     Patients that a ``split.json`` beside the studies keeps for tests take no part.
 
     Raises:
-        TooFewError: if there are too few labels.
+        TooFewError: if there are too few labels, or none that can judge.
         UpdateError: if the base cannot be trained on.
         ConfigError, HoldOutError, ModelError: if what is on the disk is damaged.
     """
@@ -66,17 +77,29 @@ def begin_round(
     there = without_tested(find_cases(studies), studies, recipe.split.patient)
     cases = [case for case in there if case.label is not None]
     split = _split(studies, store, cases, recipe.split, config)
+    training, held = (
+        [case for case in cases if case.case_id in side]
+        for side in (split.training, split.validation)
+    )
+    tumor_free = [case.case_id for case in held if _is_tumor_free(case)]
+    if len(tumor_free) == len(held):
+        raise TooFewError(NONE_JUDGES)
     recipe = _as_long(recipe, config, len(split.training))
     waiting = [case for case in there if case.label is None]
     refined = _refined(studies, store, waiting, recipe.split, config, device, name)
     others = replay_cases(replay, store.base, store.folder / "replay", config.replay)
     others = of_others(others, studies, cases, recipe.split.patient, replay)
     folder = _run_folder(store, name, [*cases, *others, *refined], split, [recipe, config])
-    training, held = (
-        [case for case in cases if case.case_id in side]
-        for side in (split.training, split.validation)
-    )
-    return Round(recipe, training, refined, others, held, folder)
+    return Round(recipe, training, refined, others, held, tumor_free, folder)
+
+
+def _is_tumor_free(case: Case) -> bool:
+    """Tell whether a label is empty. One that cannot be read is told where it is measured."""
+    assert case.label is not None
+    try:
+        return not read_label(case.label).array.any()
+    except ImageError:
+        return False
 
 
 def _refined(
@@ -178,6 +201,9 @@ def _split(
         )
     path = studies / HOLDOUT
     ids = [case.case_id for case in cases]
+    logger.info(
+        "%d accepted labels, of %d patients by %s", len(cases), len(patients), config.patient
+    )
     known = sorted(trained_on(store.base))
     split = grow_holdout(path, ids, config.patient, update.holdout, known)
     if not split.validation or not split.training:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,17 +19,15 @@ from pathlib import Path
 from clickseg.atomic import write_text
 from clickseg.learning.gate import Verdict, judge
 from clickseg.learning.measure import Measure, measure
-from clickseg.learning.round import Round, begin_round
+from clickseg.learning.round import NONE_JUDGES, Round, begin_round
 from clickseg.learning.settings import UpdateConfig
 from clickseg.learning.store import ModelStore
 from clickseg.learning.tuning import Progress, TooFewError, Trainer, UpdateError
 from clickseg.machine import is_out_of_memory
 from clickseg.modelfile import add_metrics, read_manifest
 from clickseg.models import load_correction, load_initial
-from clickseg.study import Case
 from clickseg.training.processes import by_first
 from clickseg.training.tracking import Tracking, tracked
-from clickseg.volume import ImageError, read_label
 
 __all__ = ["Outcome", "Progress", "TooFewError", "UpdateError", "epochs_of", "update_model"]
 
@@ -132,8 +130,7 @@ def _judge_and_publish(
     device: str,
     started_s: float,
 ) -> Outcome:
-    made, held = made_of.folder, made_of.held
-    sha256 = read_manifest(made, name).sha256
+    sha256 = read_manifest(made_of.folder, name).sha256
     alike = [
         one
         for one in store.versions(name)
@@ -143,12 +140,12 @@ def _judge_and_publish(
     if alike:  # it counts, or somebody went back to an earlier one
         reason = f"nothing new was accepted: {alike[0].version} has the same weights"
     else:
-        verdict = _compare(store, name, made, held, config, device)
+        verdict = _compare(store, name, made_of, config, device)
         is_published, reason = verdict.is_better, verdict.reason
     if is_published:
-        store.publish(name, made)
+        store.publish(name, made_of.folder)
     minutes = round((time.monotonic() - started_s) / 60, 1)
-    version, counts = store.version(name).version, (len(made_of.training), len(held))
+    version, counts = store.version(name).version, (len(made_of.training), len(made_of.held))
     outcome = Outcome(name, is_published, reason, version, verdict, *counts, minutes)
     text = json.dumps(asdict(outcome), indent=1) + "\n"
     try:
@@ -158,45 +155,31 @@ def _judge_and_publish(
     return outcome
 
 
-def _may_judge(case: Case) -> bool:
-    """Tell whether a label has a tumor; where there is none, finding nothing at all is perfect.
-
-    One that cannot be read is told where it is measured.
-    """
-    assert case.label is not None
-    try:
-        return bool(read_label(case.label).array.any())
-    except ImageError:
-        return True
-
-
 def _compare(
-    store: ModelStore,
-    name: str,
-    made: Path,
-    held: Sequence[Case],
-    config: UpdateConfig,
-    device: str,
+    store: ModelStore, name: str, made_of: Round, config: UpdateConfig, device: str
 ) -> Verdict:
-    """Let the gate decide between the model that counts and the one that was made."""
-    now = store.load(device)
+    """Let the gate decide between the model that counts and the one that was made.
+
+    Held-out studies without a tumor judge the initial model alone: a correction starts from its
+    outline, and is led by clicks.
+    """
+    now, made, tumor_free = store.load(device), made_of.folder, made_of.tumor_free
     hashes = now.hashes | {name: read_manifest(made, name).short_hash}
     if name == "initial":
         new = replace(now, initial=load_initial(made, device)[0], hashes=hashes)
     else:
         new = replace(now, correction=load_correction(made, device)[0], hashes=hashes)
-    clicks = 0 if name == "initial" else config.clicks
+    held, clicks = made_of.held, 0
+    if name == "correction":
+        held, clicks = [case for case in held if case.case_id not in tumor_free], config.clicks
     before, after = measure(
         [Measure(models, clicks) for models in (now, new)],
-        [case for case in held if _may_judge(case)],
+        held,
         store.folder / "rounds" / name / "scores.json",
     )  # fmt: skip
-    if not before:
-        raise TooFewError(
-            "no accepted label that is held out can be read and has a tumor, and without one nobody"
-            " can tell whether a new model is better: accept a label of one more patient"
-        )
-    verdict = judge(before, after)
+    if not before.keys() - set(tumor_free):
+        raise TooFewError(NONE_JUDGES)
+    verdict = judge(before, after, tumor_free)
     add_metrics(
         made,
         name,
