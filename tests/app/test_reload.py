@@ -1,4 +1,4 @@
-"""A server takes published models without a restart, or stays with those at work and tries again."""
+"""A server takes published models without a restart, or stays with the old and tries again."""
 
 import shutil
 import threading

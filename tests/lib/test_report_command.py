@@ -72,6 +72,21 @@ def test_a_patient_with_three_visits(studies, report):
     assert "0 grown at the last visit, of 1 followed" in top  # since the first, not since P-1v2
 
 
+def test_visits_of_a_pacs_stand_by_patient_and_date(studies, report):
+    objects = {}
+    for name, length, date in (("1.2.826.0.9", 3, "20230101"), ("1.2.826.0.1", 4, "20240101")):
+        image(studies / f"{name}.nii.gz")
+        box(studies / "labels" / "final" / f"{name}.nii.gz", length)
+        objects[name] = {"image": {"info": {"StudyDate": date, "StudyTime": None}}}
+    (studies / "datastore_v2.json").write_text(json.dumps({"objects": objects}))
+    (studies / ".clickseg").mkdir()
+    (studies / ".clickseg/patients.json").write_text(json.dumps(dict.fromkeys(objects, "P-1")))
+    page = report()
+    assert "Patient P-1, 2 visits" in page.parts[2]
+    assert "since" not in row(page, "1.2.826.0.9")
+    assert "since 1.2.826.0.9" in row(page, "1.2.826.0.1")
+
+
 def test_growth_at_the_last_visit_is_counted(studies, report):
     for name, length in (("P-1", 4), ("P-1v2", 3), ("P-1v3", 4), ("P-2", 3), ("P-2v2", 3)):
         image(studies / f"{name}.nii.gz")

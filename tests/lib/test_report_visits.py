@@ -38,6 +38,14 @@ def test_visits_of_a_patient_are_found_by_the_recipe():
     }
 
 
+def test_a_pacs_tells_patients_and_dates():
+    told, dates = (
+        {"1.9": "A", "1.2": "A", "1.4": "B", "1.5": "A"},
+        {"1.9": "20230101", "1.2": "20240101"},
+    )
+    assert visits_of(told, PATTERN, told, dates) == {"A": ["1.5", "1.9", "1.2"], "B": ["1.4"]}
+
+
 @pytest.mark.parametrize("pattern", ["x(y)?", "z*", "(q)"])
 def test_an_id_without_a_patient_is_one_of_its_own(pattern):
     assert visits_of(["xb", "xa"], pattern) == {"xa": ["xa"], "xb": ["xb"]}

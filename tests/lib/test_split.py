@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from clickseg.training.split import (
     patient_of,
     read_split,
     split_cases,
+    told_of,
     told_patients,
     write_split,
 )
@@ -155,6 +157,18 @@ def test_the_numbers_of_a_uid_are_no_patient_but_what_is_told_of_it_is():
     assert patient_of("1.2.826.0.7", pattern) == "1.2.826.0.7"
     assert patient_of("1.2.826.0.7", pattern, {"1.2.826.0.7": "A"}) == "A"
     assert patient_of("1.2", pattern) == "1"
+
+
+def test_patients_that_are_told_count_in_splits_and_folds(tmp_path):
+    told = {f"1.2.826.0.{n}": "AB"[n % 2] for n in range(6)}
+    (tmp_path / PATIENTS).parent.mkdir()
+    (tmp_path / PATIENTS).write_text(json.dumps(told))
+    cases = [Case(name, tmp_path / f"{name}.nii.gz", None, None) for name in told]
+    assert told_of([*cases, Case("x", tmp_path / "other" / "x.nii.gz", None, None)]) == told
+    half = replace(CONFIG, validation=0.5)
+    for split in (split_cases([*told], half, 1, told), *folds_of([*told], 2, CONFIG, 1, told)):
+        assert {len(split.training), len(split.validation)} == {3}
+        assert len({told[name] for name in split.validation}) == 1
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])

@@ -127,9 +127,7 @@ def test_a_publication_that_fails_leaves_the_published_model(
     assert store.publish("initial", made(tmp_path, 2)[1]).number == 2
 
 
-def test_a_publication_that_is_interrupted_after_it_counts_stays_whole(
-    tmp_path, base, monkeypatch
-):
+def test_a_publication_that_is_interrupted_after_it_counts_stays_whole(tmp_path, base, monkeypatch):
     store = ModelStore(tmp_path / "store", base)
     flush_names = store_module._flush_names
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,11 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from clickseg.atomic import write_text
 from clickseg.commands.segment import Device
 from clickseg.models import WEIGHTS, load_initial, pattern_of
-from clickseg.report.origin import read_index
+from clickseg.report.origin import dates_of, read_index
 from clickseg.report.page import by_patient, render
 from clickseg.report.study import Outliner, State, StudyReport, describe, describe_alike
 from clickseg.report.visits import visits_of
 from clickseg.study import Case, distinct_cases
+from clickseg.training.split import told_patients
 
 
 def report(
@@ -48,8 +49,9 @@ def report(
     outline, name = (None, None) if models is None else outliner(models, device)
     cases, alike = distinct_cases(studies)
     _try_to_write(out)
-    visits = visits_of([*(case.case_id for case in cases), *alike], pattern)
-    patients = by_patient(_each(cases, alike, studies, visits, outline), visits)
+    index, ids = read_index(studies), [*(case.case_id for case in cases), *alike]
+    visits = visits_of(ids, pattern, told_patients(studies), dates_of(index))
+    patients = by_patient(_each(cases, alike, studies, index, visits, outline), visits)
     write_text(out, render(patients, str(studies), datetime.now(UTC).astimezone(), name))
     typer.echo(f"wrote {out}: {_told(patients)}")
 
@@ -95,11 +97,11 @@ def _each(
     cases: Sequence[Case],
     alike: Mapping[str, Sequence[Case]],
     studies: Path,
+    index: Mapping[str, Any],
     visits: Mapping[str, Sequence[str]],
     outline: Outliner | None,
 ) -> Iterator[StudyReport]:
     """Describe one study after the other: only the small pictures of those before are kept."""
-    index = read_index(studies)
     by_id = {case.case_id: case for case in cases}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:

@@ -28,7 +28,7 @@ from clickseg.models import WEIGHTS, pattern_of, trained_on
 from clickseg.parallel import in_processes
 from clickseg.process import keep_freed_memory
 from clickseg.study import Case, labeled_cases, remember_studies, remembering_studies
-from clickseg.training.split import patient_of, split_cases, without_tested
+from clickseg.training.split import patient_of, split_cases, told_patients, without_tested
 from clickseg.training.start import select
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def simulate_loop(
     pattern = pattern_of(base)
     cases = without_tested(labeled_cases(studies), studies, pattern)
     ids = [case.case_id for case in cases]
-    split = split_cases(ids, SplitConfig(patient=pattern, validation=held), HELD_SEED)
+    of_patient = SplitConfig(patient=pattern, validation=held)
+    split = split_cases(ids, of_patient, HELD_SEED, told_patients(studies))
     if not split.validation:
         raise ConfigError(f"--held {held} of {len(ids)} studies leaves none to measure on")
     _check_apart(cases, split.validation, base, replay, pattern)

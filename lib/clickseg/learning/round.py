@@ -33,8 +33,8 @@ HOLDOUT = f"{PRIVATE_FOLDER}/holdout.json"
 
 
 NONE_JUDGES = (
-    "no accepted label that is held out can be read and has a tumor, and without one nobody can tell "
-    "whether a new model is better: accept a label of one more patient"
+    "no accepted label that is held out can be read and has a tumor, and without one nobody can "
+    "tell whether a new model is better: accept a label of one more patient"
 )
 
 

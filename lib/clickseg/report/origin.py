@@ -60,6 +60,17 @@ def read_index(studies: Path) -> Mapping[str, Any]:
     return objects
 
 
+def dates_of(index: Mapping[str, Any]) -> dict[str, str]:
+    """Return date and time of studies by id, as DICOM writes them, of those that have a date."""
+    found = {}
+    for case_id, entry in index.items():
+        info = _get(_get(entry, "image"), "info")
+        day, time = (_name(_get(info, key)) or "" for key in ("StudyDate", "StudyTime"))
+        if day:
+            found[case_id] = day + time
+    return found
+
+
 def origin_of(studies: Path, index: Mapping[str, Any], case_id: str, label: Path) -> Origin:
     """Return what is known of an accepted label.
 

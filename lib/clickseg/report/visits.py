@@ -1,14 +1,14 @@
 """Which studies are visits of one patient, and in which order.
 
-NIfTI knows no date. The order is that of names: numbers in them count as numbers, so ``v2`` comes
-before ``v10``, ``ses-1`` before ``ses-2``, an id without an ending first, and dates written
-year, month, day in their order.
+A PACS tells dates and patients. NIfTI knows no date: the order is that of names. Numbers in them
+count as numbers, so ``v2`` comes before ``v10``, ``ses-1`` before ``ses-2``, an id without an
+ending first, and dates written year, month, day in their order.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from clickseg.training.split import patient_of
 
@@ -21,18 +21,26 @@ def natural_key(name: str) -> Key:
     return tuple(int(part) if n % 2 else part.casefold() for n, part in enumerate(parts)), name
 
 
-def visits_of(case_ids: Iterable[str], pattern: str) -> dict[str, list[str]]:
+def visits_of(
+    case_ids: Iterable[str],
+    pattern: str,
+    told: Mapping[str, str] | None = None,
+    dates: Mapping[str, str] | None = None,
+) -> dict[str, list[str]]:
     """Return the ids of each patient, patients and ids in the order of names.
 
     Args:
         case_ids: of all studies.
         pattern: regular expression whose first group, or whole match, is the patient.
+        told: patients by id, which count before the pattern.
+        dates: date and time by id, which count before names; visits without one come first.
     """
+    known = dates or {}
     visits: dict[str, list[str]] = {}
     for name in case_ids:
         # A group that may be missing gives None, and an empty match no patient.
-        visits.setdefault(patient_of(name, pattern) or name, []).append(name)
+        visits.setdefault(patient_of(name, pattern, told) or name, []).append(name)
     return {
-        patient: sorted(visits[patient], key=natural_key)
+        patient: sorted(visits[patient], key=lambda name: (known.get(name, ""), natural_key(name)))
         for patient in sorted(visits, key=natural_key)
     }

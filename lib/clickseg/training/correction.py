@@ -19,6 +19,7 @@ from clickseg.training.local import click_scores, train_local
 from clickseg.training.loop import Run
 from clickseg.training.prepare import prepare_cases
 from clickseg.training.real_errors import real_errors
+from clickseg.training.split import told_of
 from clickseg.training.start import begin, finish, select
 from clickseg.training.two_stage import region_size
 
@@ -59,7 +60,7 @@ def train_correction(
         else []
         for side in sides
     )
-    real = real_errors(training, validation, initial, config.split, run)
+    real = real_errors(training, validation, initial, config.split, run, told_of(cases))
     torch.manual_seed(run.seed)
     network = build_network(recipe.network.name, recipe.network.arguments)
     train_local(network, training, validation, real, recipe, run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -26,12 +26,14 @@ def real_errors(
     config: TwoStageConfig,
     split: SplitConfig,
     run: Run,
+    told: Mapping[str, str] | None = None,
 ) -> dict[str, Tensor]:
     """Return, by case, the mask ``(1, I, J, K)`` in its region by a network that never saw it.
 
     Fine networks are trained on all folds but one, each a little shorter than the real one, and
     predict the one left out; the first of them predicts the validation cases too. The result is
-    kept in the run folder, so that a resumed run does not train them again.
+    kept in the run folder, so that a resumed run does not train them again. ``told``: as
+    ``patient_of``.
     """
     path = run.folder / "real_errors.pt"
     if path.is_file():
@@ -42,7 +44,7 @@ def real_errors(
     by_id = {case.case_id: case for case in training}
     fit = replace(config.segment.fit, epochs=config.fold_epochs)
     errors: dict[str, Tensor] = {}
-    for number, fold in enumerate(folds_of(list(by_id), config.folds, split, run.seed)):
+    for number, fold in enumerate(folds_of([*by_id], config.folds, split, run.seed, told)):
         if not fold.training:
             logger.warning("one patient gives no out-of-fold errors: only simulated ones are used")
             break

@@ -77,28 +77,45 @@ def told_patients(studies: Path) -> dict[str, str]:
     return values
 
 
-def split_cases(case_ids: Sequence[str], config: SplitConfig, seed: int) -> Split:
+def told_of(cases: Sequence[Case]) -> dict[str, str]:
+    """Return the patients of cases by id, as far as the folders that they are in tell them."""
+    told: dict[str, str] = {}
+    for folder in {case.t1ce.parent for case in cases}:
+        told |= told_patients(folder)
+    return told
+
+
+def split_cases(
+    case_ids: Sequence[str], config: SplitConfig, seed: int, told: Mapping[str, str] | None = None
+) -> Split:
     """Divide cases so that about the wished share of patients is for validation.
 
     Whether a patient is for validation depends on the order of hashed names, so that more
-    studies of a known patient never move it. One patient alone is for training.
+    studies of a known patient never move it. One patient alone is for training. ``told``: as
+    ``patient_of``.
     """
-    patients = sorted({patient_of(name, config.patient) for name in case_ids})
-    ranked = sorted(patients, key=lambda name: rank_of(name, seed))
+    patient = {name: patient_of(name, config.patient, told) for name in sorted(case_ids)}
+    ranked = sorted(sorted({*patient.values()}), key=lambda name: rank_of(name, seed))
     count = min(round(config.validation * len(ranked)), len(ranked) - 1)
     held = set(ranked[: max(count, 0)])
     sides: tuple[list[str], list[str]] = ([], [])
-    for name in sorted(case_ids):
-        sides[patient_of(name, config.patient) in held].append(name)
+    for name in patient:
+        sides[patient[name] in held].append(name)
     return Split(tuple(sides[0]), tuple(sides[1]))
 
 
-def folds_of(case_ids: Sequence[str], count: int, config: SplitConfig, seed: int) -> list[Split]:
+def folds_of(
+    case_ids: Sequence[str],
+    count: int,
+    config: SplitConfig,
+    seed: int,
+    told: Mapping[str, str] | None = None,
+) -> list[Split]:
     """Divide cases into ``count`` folds by patient; each split validates on one of them."""
-    patients = sorted({patient_of(name, config.patient) for name in case_ids})
-    ranked = sorted(patients, key=lambda name: rank_of(name, seed))
+    patient = {name: patient_of(name, config.patient, told) for name in sorted(case_ids)}
+    ranked = sorted(sorted({*patient.values()}), key=lambda name: rank_of(name, seed))
     fold = {name: index % count for index, name in enumerate(ranked)}
-    numbers = {name: fold[patient_of(name, config.patient)] for name in sorted(case_ids)}
+    numbers = {name: fold[patient[name]] for name in patient}
     return [
         Split(
             tuple(name for name, number in numbers.items() if number != index),

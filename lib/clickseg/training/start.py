@@ -31,6 +31,7 @@ from clickseg.training.split import (
     patient_of,
     read_split,
     split_cases,
+    told_of,
     write_split,
 )
 
@@ -59,10 +60,10 @@ def adopt_split(cases: Sequence[Case], given: Split, config: RecipeConfig, out: 
     Raises:
         ConfigError: if the split puts a patient on two sides, or the run began with another one.
     """
-    pattern = config.split.patient
+    pattern, told = config.split.patient, told_of(cases)
     where: dict[str, str] = {}
     for name, side in given.sides().items():
-        if where.setdefault(patient_of(name, pattern), side) != side:
+        if where.setdefault(patient_of(name, pattern, told), side) != side:
             raise ConfigError(f"a split puts the patient of {name} on several sides")
     if not is_first():
         return
@@ -85,7 +86,7 @@ def _begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
         if {*split.training, *split.validation} != set(ids):
             raise ConfigError(f"{path} divides other cases than those given; use another --out")
         return split
-    split = split_cases(ids, config.split, config.seed)
+    split = split_cases(ids, config.split, config.seed, told_of(cases))
     write_split(split, path)
     logger.info("%d cases train, %d validate", len(split.training), len(split.validation))
     return split
