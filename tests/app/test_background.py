@@ -78,6 +78,23 @@ def test_the_studies_are_scored_by_a_process_of_low_priority(
     }  # fmt: skip
 
 
+def test_what_lies_elsewhere_is_brought_first(few, weights, studies, monkeypatch):
+    recorded, elsewhere = Recorded(monkeypatch), ["no-t2.nii.gz", "undo.nii.gz"]
+
+    def bring():
+        if elsewhere:
+            assert not recorded.commands
+            shutil.copy(studies / elsewhere[0], few / elsewhere.pop(0))
+            return True
+        return False
+
+    scores = BackgroundScores(few, lambda: (weights, weights), bring)
+    scores.start()
+    until(lambda: recorded.running() == 1)
+    scores.stop()
+    assert {"no-t2.nii.gz", "undo.nii.gz"} <= {path.name for path in few.iterdir()}
+
+
 def test_one_process_runs_and_another_only_if_something_is_new(scores, few, monkeypatch):
     recorded = Recorded(monkeypatch)
     scores.start()

@@ -1,6 +1,7 @@
 """Studies of a PACS are used as those of a folder are; each test has a PACS of its own."""
 
 import copy
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from clickseg.journal import Answered, Journals
 from clickseg.record import read_record
 from clickseg.training.split import told_patients
 from clickseg.volume import read_label, read_volume
+from clickseg_app import pacs
 from clickseg_app.pacs import PacsDatastore
 
 
@@ -334,3 +336,42 @@ def test_the_login_is_sent(remote, tmp_path, t1ce):
         PacsDatastore(Pacs(remote.url), tmp_path / "a", False, {LABEL: 1}).status()
     let_in = Pacs(remote.url, ("me", "secret"))
     assert PacsDatastore(let_in, tmp_path / "b", False, {LABEL: 1}).list_images() == [t1ce]
+
+
+def test_studies_are_brought_before_a_reader_asks(remote, tmp_path, monkeypatch, caplog):
+    for name in "bcd":
+        remote.add_study(tmp_path / "made", name, *images())
+    store = PacsDatastore(Pacs(remote.url), tmp_path / "cache", False, {LABEL: 1})
+    uids = {name: headers_of(name)[0].series_uid for name in "abcd"}
+    fetch, answered = pacs.mirror, []
+
+    def fetched(*asked):
+        other = threading.Thread(target=lambda: answered.append(store.list_images()))
+        other.start()  # as a request does, which would wait for the lock
+        other.join(30)
+        fetch(*asked)
+
+    monkeypatch.setattr(pacs, "mirror", fetched)
+    remote.lost.add(uids["b"])
+    while store.bring(4):
+        pass
+    here = {path.name.removesuffix(".nii.gz") for path in (tmp_path / "cache").glob("*.nii.gz")}
+    assert here == {uids[name] for name in "acd"}
+    assert len(answered) == 4  # the lost one was asked for once
+    assert "cannot be scored" in caplog.text
+    asked = remote.asked.copy()
+    store.get_image_uri(uids["a"])
+    assert {key for key in remote.asked if remote.asked[key] > asked[key]} == {"/studies"}
+
+
+def test_no_more_are_brought_than_wait_for_a_reader(remote, store, tmp_path):
+    remote.add_study(tmp_path / "made", "b", *images())
+    store.list_images()
+    assert not store.bring(0)
+    assert store.bring(1)
+    assert not store.bring(1)
+    (here,) = (path.name.removesuffix(".nii.gz") for path in (tmp_path / "cache").glob("*.nii.gz"))
+    store.save_label(here, upload(store, tmp_path, block(2, 5), here), "final", {})
+    assert store.bring(1)
+    assert not store.bring(1)
+    assert len(list((tmp_path / "cache").glob("*.nii.gz"))) == 2

@@ -18,11 +18,11 @@ def test_without_conf_all_three_models_are_served():
 def test_every_key_of_the_settings_can_be_read(tmp_path):
     values = {"models": "edit, click", "device": "cpu", "cache_mb": "7"}
     values |= {"pretrained_path": str(tmp_path), "replay_path": str(tmp_path)}
-    values |= {"update_path": __file__, "registration": "auto"}
+    values |= {"update_path": __file__, "registration": "auto", "fetch_ahead": "3"}
     switches = [field.name for field in fields(Settings) if field.name not in values]
     settings = read_settings(values | dict.fromkeys(switches, "False"))
     assert settings.models == ("click", "edit")
-    assert settings.cache_mb == 7
+    assert (settings.cache_mb, settings.fetch_ahead) == (7, 3)
     assert settings.registration == "auto"
     assert settings.pretrained_path == settings.replay_path == tmp_path
     assert settings.update_path == Path(__file__)
@@ -35,8 +35,9 @@ def test_every_key_of_the_settings_can_be_read(tmp_path):
         ("models", "deepedit", "wanted is all or a list like initial,click,edit"),
         ("models", "", "wanted is all"),
         ("preload", "maybe", "preload is 'maybe'; wanted is true or false"),
-        ("cache_mb", "-1", "whole number of MB"),
-        ("cache_mb", "1.5", "whole number of MB"),
+        ("cache_mb", "-1", "whole number"),
+        ("cache_mb", "1.5", "whole number"),
+        ("fetch_ahead", "all", "whole number"),
         ("device", "tpu", "this machine has cpu"),
         ("registration", "on", "registration is 'on'; wanted is one of auto, header, off"),
         ("pretrained_path", "/nowhere", "wanted is a folder"),

@@ -94,7 +94,7 @@ class ClickSegApp(MONAILabelApp):
         self._registration: Mode = self.settings.registration or (
             "auto" if self._is_pacs else "header"
         )
-        self._scores = BackgroundScores(self.folders.studies, self._model_folders)
+        self._scores = BackgroundScores(self.folders.studies, self._model_folders, self._bring)
         # One number of threads for every thread of the server: sums depend on it, bit for bit.
         torch.set_num_threads(torch.get_num_threads())
         torch.backends.cudnn.benchmark = False
@@ -135,6 +135,11 @@ class ClickSegApp(MONAILabelApp):
     def _model_folders(self) -> tuple[Path, Path]:
         """Return where the models that count are: the initial one, the correction one."""
         return self.store.version("initial").folder, self.store.version("correction").folder
+
+    def _bring(self) -> bool:
+        """Fetch one more study of a PACS to be scored, if few are here; tell whether one was."""
+        store = self.datastore()
+        return isinstance(store, PacsDatastore) and store.bring(self.settings.fetch_ahead)
 
     def _take_new_models(self, engine: Engine) -> bool:
         """Go on with the models that count, and tell whether that went well.

@@ -4,7 +4,8 @@ One thread looks at the studies folder every few seconds. Where an image or a mo
 runs ``clickseg score`` as a process of its own (``clickseg_app.child``): one at a time, on one
 thread of the CPU, at the lowest priority. The scores go to a hidden folder of the studies.
 Requests only ever read what is there; a failure is logged, and tried again when something is new.
-A process whose models no longer count is ended, and another begins with those that do.
+A process whose models no longer count is ended, and another begins with those that do. Studies that
+lie elsewhere are brought here first: what was never seen could not be scored.
 
 The process ends with the server, however that ends: it ends when its standard input does, whose
 other end the server alone holds.
@@ -26,6 +27,7 @@ from pathlib import Path
 import clickseg
 from clickseg.choosing.cached import HeldScores, hashes_of
 from clickseg.choosing.scores import StudyScores
+from clickseg.dicom.web import PacsError
 from clickseg.modelfile import ModelError
 from clickseg.study import PRIVATE_FOLDER, T2_FOLDER
 from clickseg.volume import EXTENSIONS
@@ -56,11 +58,15 @@ class BackgroundScores:
     Args:
         studies: the studies folder.
         models: returns the folders of the initial and of the correction model that count now.
+        bring: brings one more study into the folder, if one is wanted; tells whether it did.
     """
 
-    def __init__(self, studies: Path, models: ModelFolders) -> None:
+    def __init__(
+        self, studies: Path, models: ModelFolders, bring: Callable[[], bool] = lambda: False
+    ) -> None:
         self._studies = studies
         self._models = models
+        self._bring = bring
         self._held = HeldScores(studies / FOLDER)
         self._ending = threading.Event()
         self._lock = threading.Lock()
@@ -102,12 +108,14 @@ class BackgroundScores:
         while not self._ending.wait(wait_s):
             wait_s = LOOK_EVERY_S
             try:
+                while not self._ending.is_set() and self._bring():
+                    pass
                 state = self._state(studies)
                 if state != done:
                     done = state if self._score(studies) else None
             except Exception as error:
                 # Nothing would ever be scored again, and nobody told, if the thread ended here.
-                expected = isinstance(error, ModelError | OSError)
+                expected = isinstance(error, ModelError | OSError | PacsError)
                 logger.warning("studies are not scored: %s", error, exc_info=not expected)
                 done = None
                 wait_s = 6 * LOOK_EVERY_S

@@ -20,6 +20,7 @@ from fastapi import HTTPException
 
 from clickseg import __version__
 from clickseg.accepted import AcceptedMask, read_accepted
+from clickseg.choosing.order import Pool, shuffle
 from clickseg.dicom.listing import RemoteImage, RemoteSeg
 from clickseg.dicom.mirror import fetch_outline, mirror
 from clickseg.dicom.seg import Maker, write_seg
@@ -87,6 +88,47 @@ class PacsDatastore(PacsIndex):
                 for pair in super().datalist(full_path)
                 if (labels / Path(pair["label"]).name).is_file()
             ]
+
+    def bring(self, wanted: int) -> bool:
+        """Fetch one image that waits for a label, unless so many are here; tell whether one was.
+
+        Which one is drawn. Requests are answered meanwhile. One that the PACS does not hand over
+        is not asked for again.
+
+        Raises:
+            UnreachableError: if the PACS does not answer.
+            OSError: if there is no room.
+        """
+        with self._index_lock:
+            image = self._next_to_bring(wanted)
+        if image is None:
+            return False
+        image_id = image.t1ce.uid
+        self._brought.add(image_id)
+        try:
+            mirror(self._pacs, image, self._file_of(image_id))
+        except UnreachableError:
+            self._brought.discard(image_id)
+            raise
+        except (ImageError, PacsError) as error:
+            logger.warning("%s cannot be scored: %s", image_id, error)
+            return True
+        with self.changing() as entries:
+            if image_id in entries:
+                entries[image_id].image.info["fetched"] = image.stored
+        return True
+
+    def _next_to_bring(self, wanted: int) -> RemoteImage | None:
+        waiting = [
+            name
+            for name, entry in self._datastore.objects.items()
+            if FINAL not in entry.labels and name in self._listing.images
+        ]
+        absent = [name for name in waiting if not self._file_of(name).is_file()]
+        if len(waiting) - len(absent) >= wanted:
+            return None
+        left = [name for name in absent if name not in self._brought]
+        return self._listing.images[next(shuffle(Pool(left)))] if left else None
 
     def as_seg(self, image_id: str, path: Path) -> bytes:
         """Return a mask of an image as a DICOM SEG file.

@@ -42,6 +42,8 @@ class Settings:
     update_path: Path = UPDATE
     skip_strategies: bool = False
     skip_scoring: bool = False
+    fetch_ahead: int = 20
+    """So many studies of a PACS wait fetched and scored for a reader."""
     auto_update_scoring: bool = False
     server_mode: bool = False
     registration: Mode | None = None
@@ -86,9 +88,9 @@ def _device(name: str, value: str) -> str:
     return value
 
 
-def _megabytes(name: str, value: str) -> int:
+def _number(name: str, value: str) -> int:
     if not value.isdecimal():
-        raise SettingsError(f"{name} is {value!r}; wanted is a whole number of MB, 0 or more")
+        raise SettingsError(f"{name} is {value!r}; wanted is a whole number, 0 or more")
     return int(value)
 
 
@@ -116,7 +118,8 @@ def _file(name: str, value: str) -> Path:
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "models": _models,
     "device": _device,
-    "cache_mb": _megabytes,
+    "cache_mb": _number,
+    "fetch_ahead": _number,
     "registration": _mode,
     "pretrained_path": _folder,
     "replay_path": _folder,
