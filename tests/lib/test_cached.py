@@ -49,6 +49,25 @@ def test_scores_of_other_models_or_rules_do_not_count(tmp_path, stale):
     assert not read_entry(tmp_path, "b").is_by(MODELS)
 
 
+def test_until_a_new_model_has_scored_as_many_the_one_before_counts(tmp_path):
+    held, new = HeldScores(tmp_path), StudyScores(0.75, 0.5, None)
+    assert held.to_choose_by(MODELS) == {}
+    for name in "abc":
+        write_entry(tmp_path, name, entry())
+    write_entry(tmp_path, "d", entry(new, models={"initial": "x", "correction": "y"}))
+    write_entry(tmp_path, "e", entry(rules=RULES - 1))
+    after = MODELS | {"correction": "cc"}
+    assert held.by(after) == {}
+    assert held.to_choose_by(after) == dict.fromkeys("abc", SCORES)
+    write_entry(tmp_path, "a", entry(new, models=after))
+    assert held.to_choose_by(after) == dict.fromkeys("bc", SCORES)  # never of both
+    write_entry(tmp_path, "b", entry(new, models=after))
+    assert held.to_choose_by(after) == dict.fromkeys("ab", new)
+    write_entry(tmp_path, "b", entry(models=MODELS))
+    write_entry(tmp_path, "d", entry(new, models=after))
+    assert held.to_choose_by(after) == dict.fromkeys("ad", new)  # as many are enough
+
+
 GOOD = json.dumps(
     {
         "rules": RULES,

@@ -74,9 +74,12 @@ class BackgroundScores:
         self._thread: threading.Thread | None = None
 
     def known(self) -> dict[str, StudyScores]:
-        """Return the scores that are there, of the models that count now, by image id."""
+        """Return the scores that are there, by image id.
+
+        They are of the models that count now, or of those before where those scored more.
+        """
         try:
-            return self._held.by(hashes_of(*self._models()))
+            return self._held.to_choose_by(hashes_of(*self._models()))
         except ModelError:
             return {}
 

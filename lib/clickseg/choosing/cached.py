@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -128,6 +129,20 @@ class HeldScores:
                 for name, held in self._held.items()
                 if held.entry is not None and held.entry.is_by(models)
             }
+
+    def to_choose_by(self, models: Mapping[str, str]) -> dict[str, StudyScores]:
+        """Return the scores that these models gave, or those of the models before.
+
+        A new model has scored nothing yet, and what the last one said is better than nothing. Only
+        scores of the same models are compared: those of whichever scored more studies.
+        """
+        mine, groups = self.by(models), defaultdict[str, dict[str, StudyScores]](dict)
+        with self._lock:
+            for name, held in self._held.items():
+                if held.entry is not None and held.entry.rules == RULES:
+                    groups[str(held.entry.models)][name] = held.entry.scores
+        most = max(groups.values(), key=len, default=mine)
+        return most if len(most) > len(mine) else mine
 
     def _refresh(self) -> None:
         try:
