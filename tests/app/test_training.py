@@ -13,6 +13,7 @@ from clickseg.geometry import Grid, ijk_to_ras, ras_to_ijk
 from clickseg.learning.settings import load_update
 from clickseg.learning.store import BASE, ModelStore
 from clickseg.learning.update import update_model
+from clickseg.metrics import dice
 from clickseg.modelfile import read_manifest
 from clickseg.reader import next_click
 
@@ -39,8 +40,9 @@ def ball(radius_mm):
     return (distance_mm < radius_mm).reshape(SHAPE)
 
 
-def settings(path, epochs, steps, rate):
-    fits = {name: FIT.format(epochs, steps, rate) for name in ("locate", "segment", "correction")}
+def settings(path, epochs, steps, rate, correction_rate=None):
+    rates = {"locate": rate, "segment": rate, "correction": correction_rate or rate}
+    fits = {name: FIT.format(epochs, steps, rate) for name, rate in rates.items()}
     path.write_text(UPDATE + "".join(f"{name}: {fit}\n" for name, fit in fits.items()))
     return path
 
@@ -61,7 +63,7 @@ def start(tmp_path, weights, studies, update, name="server"):
 
 
 def correct_and_save(server, case_id):
-    """Click twice where the outline is wrong, as 3D Slicer would, and save what came of it."""
+    """Click twice where the outline is wrong, as 3D Slicer would, paint what is left, and save."""
     truth, grid = ball(4.0), Grid(SHAPE, AFFINE)
     to_canonical, clicked = grid.to_canonical, []
     mask, clicks = server.slicer("initial", case_id).mask, {"foreground": [], "background": []}
@@ -77,7 +79,7 @@ def correct_and_save(server, case_id):
         voxel = np.rint(ras_to_ijk(point_ras, AFFINE)[0]).astype(int).tolist()
         clicks["foreground" if found[1] else "background"].append(voxel)
         mask = server.click(case_id, **clicks).mask
-    path = save(server.folder / "edited.nii.gz", mask.astype(np.uint8), AFFINE)
+    path = save(server.folder / "edited.nii.gz", truth.astype(np.uint8), AFFINE)
     saved = requests.put(
         f"{server.url}/datastore/label",
         params={"image": case_id},
@@ -111,7 +113,8 @@ def hashes(server):
 
 
 def test_readers_correct_and_train_and_the_server_goes_on_with_it(tmp_path, weights, studies):
-    update = settings(tmp_path / "update.yaml", 2, 3, 1e-9)  # too slow to make anything worse
+    # The first model outlines too little; the second is too good to learn much.
+    update = settings(tmp_path / "update.yaml", 3, 20, 0.02, 1e-9)
     server = start(tmp_path, weights, studies, update)
     try:
         _too_few_labels_are_told(server)
@@ -119,7 +122,7 @@ def test_readers_correct_and_train_and_the_server_goes_on_with_it(tmp_path, weig
             reply = correct_and_save(server, f"VS-{number:02d}")
             assert reply["volume_ml"] > 0
             assert reply["clicks"] >= 1
-        before = hashes(server)
+        before, outlined = hashes(server), dice(server.slicer("initial", "VS-12").mask, ball(4.0))
         for name in ("initial", "click"):
             started = requests.post(f"{server.url}/train/{name}", json={}, timeout=30)
             assert started.status_code == 200
@@ -127,12 +130,14 @@ def test_readers_correct_and_train_and_the_server_goes_on_with_it(tmp_path, weig
             assert status["status"] == "DONE", status["details"]
             stats = stats_of(server, name)
             assert stats["is_published"], stats["reason"]
-            assert stats["epoch"] == stats["total_epochs"] == {"initial": 4, "click": 2}[name]
+            assert stats["epoch"] == stats["total_epochs"] == {"initial": 6, "click": 3}[name]
             assert isinstance(stats["best_metric"], float)
             assert stats["total_time"] > 0
         after = hashes(server)
         assert after["initial"] != before["initial"]  # without a restart
         assert after["correction"] != before["correction"]
+        # VS-12 was never labeled.
+        assert dice(server.slicer("initial", "VS-12").mask, ball(4.0)) > outlined + 0.05
         answer = server.click("VS-12", foreground=[[18, 15, 11]])
         assert answer.params["models"] == after
         held = json.loads((studies / ".clickseg/holdout.json").read_text())["patients"]

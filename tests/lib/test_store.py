@@ -9,7 +9,9 @@ from functools import partial
 
 import pytest
 from tiny import tiny
+from typer.testing import CliRunner
 
+from clickseg.cli import app
 from clickseg.learning import store as store_module
 from clickseg.learning.store import BASE, KEPT, ModelStore, StoreBusyError, published_in
 from clickseg.modelfile import (
@@ -264,3 +266,21 @@ def test_what_a_killed_publication_left_is_cleared(base, tmp_path):
     (left / "initial.pt").write_bytes(b"half")
     store.publish("initial", made(tmp_path, 1)[1])
     assert not left.exists()
+
+
+def test_the_command_lists_what_is_damaged_and_goes_back_from_it(tmp_path, base):
+    store, run = ModelStore(tmp_path / "store", base), CliRunner().invoke
+    where = ["--store", str(store.folder), "--base", str(base)]
+    for seed in (1, 2):
+        version = store.publish("correction", made(tmp_path, seed, "correction")[1])
+    (version.folder / "correction.json").write_text("{")
+    listed = run(app, ["models", "list", *where])
+    assert listed.exit_code == 0
+    assert "damaged" in listed.output
+    assert "seed 1" in listed.output
+    gone_back = run(app, ["models", "rollback", "click", *where])  # as viewers call it
+    assert gone_back.exit_code == 0, gone_back.output
+    assert store.version("correction").number == 1
+    other = run(app, ["models", "list", "--store", str(store.folder)])
+    assert isinstance(other.exception, ModelError)
+    assert "another base" in str(other.exception)

@@ -195,7 +195,10 @@ def test_replay_leaves_out_patients_kept_for_tests(small_studies, base, tmp_path
 
 def test_empty_masks_alone_teach_no_correction(base, tmp_path):
     for number in range(1, 5):
-        write_case(tmp_path / "studies", f"VS-{number}", (30, 26, 9), -1.0)
+        write_case(tmp_path / "studies", f"VS-{number}", (30, 26, 9), 4.0 if number == 4 else -1.0)
+    sides = {f"VS-{n}": "training" for n in (1, 2, 3)} | {"VS-4": "holdout"}
+    (tmp_path / "studies/.clickseg").mkdir()
+    (tmp_path / "studies/.clickseg/holdout.json").write_text(json.dumps({"patients": sides}))
     store = ModelStore(tmp_path / "store", base)
     with pytest.raises(UpdateError, match="all are empty"):
         update_model("correction", tmp_path / "studies", store, short())
@@ -250,8 +253,11 @@ def test_new_clicks_or_another_image_make_another_round(small_studies, base, tmp
         if change:
             shutil.copy(tmp_path / "studies/VS-2.nii.gz", tmp_path / "studies" / change)
         update_model("correction", tmp_path / "studies", store, short())
-        runs.append(next((tmp_path / "store/rounds/correction").glob("*/")).name)
+        (made,) = (tmp_path / "store/rounds/correction").glob("*/correction.pt")
+        runs.append(made.parent.name)
     assert len(set(runs)) == 3
+    for run in runs:  # for TensorBoard to compare
+        assert list((tmp_path / "store/rounds/correction" / run).rglob("events*"))
 
 
 def test_a_round_that_was_killed_goes_on(small_studies, base, tmp_path, monkeypatch):

@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from clickseg.commands.train import UPDATED, Part
 from clickseg.learning.store import NAMES, ModelStore
+from clickseg.modelfile import ModelError
 from clickseg.models import WEIGHTS
 
 models = typer.Typer(
@@ -21,7 +23,7 @@ models = typer.Typer(
 
 Store = Annotated[Path, typer.Option(help="Folder of the published models.")]
 Base = Annotated[Path, typer.Option(help="The models that all began with.")]
-Name = Annotated[str, typer.Argument(help="initial or correction.")]
+Name = Annotated[str, typer.Argument(help="initial or correction; click is the latter.")]
 
 
 @models.command("list")
@@ -30,14 +32,17 @@ def list_models(store: Store, base: Base = WEIGHTS) -> None:
     table = Table()
     for column in ("model", "version", "counts", "weights", "trained on", "minutes"):
         table.add_column(column, overflow="fold")
-    opened = ModelStore(store, base)
+    opened = _open(store, base)
     for name in NAMES:
         for one in opened.versions(name):
-            manifest = one.manifest()
-            table.add_row(
-                name, one.version, "yes" if one.is_current else "", manifest.short_hash,
-                str(manifest.data.get("source", "")), str(manifest.data.get("minutes", "")),
-            )  # fmt: skip
+            row = [name, one.version, "yes" if one.is_current else ""]
+            try:
+                manifest = one.manifest()
+            except ModelError as error:  # the others can still be gone back to
+                table.add_row(*row, "damaged", str(error), "")
+                continue
+            said = (str(manifest.data.get(key, "")) for key in ("source", "minutes"))
+            table.add_row(*row, manifest.short_hash, *said)
     Console().print(table)
 
 
@@ -49,7 +54,7 @@ def show_model(
     base: Base = WEIGHTS,
 ) -> None:
     """Print the manifest of a version."""
-    manifest = ModelStore(store, base).version(name, version).manifest()
+    manifest = _open(store, base).version(_stored(name), version).manifest()
     typer.echo(json.dumps(asdict(manifest), indent=1))
 
 
@@ -61,5 +66,16 @@ def rollback_model(
     base: Base = WEIGHTS,
 ) -> None:
     """Let an earlier version count again; a running server takes it without a restart."""
-    one = ModelStore(store, base).rollback(name, version)
-    typer.echo(f"{one.version} of {name} counts now")
+    one = _open(store, base).rollback(_stored(name), version)
+    typer.echo(f"{one.version} of {one.name} counts now")
+
+
+def _open(store: Path, base: Path) -> ModelStore:
+    opened = ModelStore(store, base)
+    opened.check_base()
+    return opened
+
+
+def _stored(name: str) -> str:
+    """Return how the store calls a model that viewers and ``clickseg train`` call ``click``."""
+    return UPDATED[Part.CLICK] if name == Part.CLICK else name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,7 +217,7 @@ def _split(
 def _run_folder(
     store: ModelStore, name: str, cases: Sequence[Case], split: Split, settings: Sequence[Any]
 ) -> Path:
-    """Return the folder of this round, named by all that goes in; others of the model go."""
+    """Return the folder of this round, named by all that goes in; of others the curves stay."""
     digest = hashlib.sha256(code_version().encode())
     for one in NAMES:  # a correction learns the errors of the initial base
         digest.update(read_manifest(store.base, one).sha256.encode())
@@ -232,9 +231,9 @@ def _run_folder(
             digest.update(_signature(path).encode())
     rounds = store.folder / "rounds" / name
     folder = rounds / digest.hexdigest()[:16]
-    for other in rounds.iterdir() if rounds.is_dir() else ():
-        if other.is_dir() and other != folder:
-            shutil.rmtree(other)
+    for file in rounds.glob("*/*"):  # curves lie deeper
+        if file.parent != folder and file.is_file():
+            file.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

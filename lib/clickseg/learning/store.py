@@ -136,7 +136,7 @@ class ModelStore:
             ModelError: if one is missing, damaged, or not of the recipe that its manifest states,
                 or the store belongs to another base.
         """
-        self._check_base()
+        self.check_base()
         first, second = (self.version(name).folder for name in NAMES)
         return load_pair(first, second, device)
 
@@ -159,7 +159,7 @@ class ModelStore:
         folder = self.folder / "versions" / name
         folder.mkdir(parents=True, exist_ok=True)
         with self._writing():
-            self._check_base()
+            self.check_base()
             write_text(self._base_file, json.dumps(self._base_hashes()) + "\n")
             for left in folder.glob(f"{_PART}*"):  # of a process that was killed
                 shutil.rmtree(left)
@@ -203,7 +203,7 @@ class ModelStore:
             ModelError: if there is no such version, or none before the current one.
         """
         with self._writing():
-            self._check_base()
+            self.check_base()
             if version is None:
                 current = self.version(name)
                 earlier = [one for one in self.versions(name) if one.number < current.number]
@@ -224,7 +224,7 @@ class ModelStore:
         """
         _check_name(name)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._check_base()
+        self.check_base()
         lock = self._training_lock(name)
         try:
             lock.acquire(timeout=WAIT_S)
@@ -255,7 +255,7 @@ class ModelStore:
     def _base_hashes(self) -> list[str]:
         return [read_manifest(self.base, name).sha256 for name in NAMES]
 
-    def _check_base(self) -> None:
+    def check_base(self) -> None:
         """Refuse a base whose versions these are not.
 
         Raises:
