@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from clickseg.baselines.active_contour import active_contour
+from clickseg.baselines.active_contour import ContourSettings, active_contour
 from clickseg.baselines.flooding import flooding
 from clickseg.baselines.graph_cut import DRAGGED, GraphCut
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.baselines.region import region_of
+from clickseg.boxes import bounding_box
 from clickseg.clicks import Click
 from clickseg.drags import drag_mm, drag_range_mm
 from clickseg.geometry import Grid
@@ -129,6 +130,29 @@ def test_graph_cut_mends_what_its_own_network_got_wrong(study, initial, voxel, i
     session = graph_cut(initial, DRAGGED).open(study, None)
     mask = session.answer((click(voxel, is_foreground),), (drag,)).mask
     assert dice(mask, TUMOR) > 0.93
+
+
+@pytest.mark.parametrize("settings", [None, DRAGGED], ids=["alone", "drags"])
+def test_graph_cut_starts_from_the_outline_without_what_that_left_out(study, settings):
+    other = ball((28, 25, 2), 2.0)
+    study.image[0] += 3 * other
+    prob = (0.6 * np.maximum(TUMOR, other) + 0.2).astype(np.float32)
+    everywhere = tuple(slice(0, n) for n in SHAPE)
+    cut = GraphCut(lambda _: Initial(TUMOR, prob, everywhere, None), "1", settings)
+    mask = cut.open(study, None).answer((click(CENTER, True),), (1.0,)).mask
+    assert not mask[other > 0].any()
+    assert dice(mask, TUMOR) > 0.93
+
+
+def test_a_contour_moves_as_fast_along_the_slices_as_in_them(study):
+    empty, settings = np.zeros(SHAPE, np.uint8), ContourSettings(steps=3, widest=3.0)
+    mask = active_contour(settings).open(study, empty).answer((click(CENTER, True),), (5.0,)).mask
+    width_mm = [
+        (side.stop - side.start) * spacing
+        for side, spacing in zip(bounding_box(mask), SPACING_MM, strict=True)
+    ]
+    assert min(width_mm) > 8  # it began with 5 mm
+    assert max(width_mm) - min(width_mm) <= SPACING_MM[2]
 
 
 def test_graph_cut_without_drags_does_not_look_at_them(study):

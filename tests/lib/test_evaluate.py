@@ -1,23 +1,33 @@
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from clickseg.baselines.method import Answer
 from clickseg.cli import app
 from clickseg.evaluation import methods, run
-from clickseg.evaluation.methods import MethodError, parse_method
+from clickseg.evaluation.methods import MethodError, count_trained_on, parse_method
 from clickseg.evaluation.run import leave_out
 from clickseg.geometry import Grid
-from clickseg.modelfile import ModelError
-from clickseg.study import Study
+from clickseg.modelfile import Manifest, ModelError, save_model
+from clickseg.study import Study, find_case
 from clickseg.volume import ImageError, Volume, write_volume
 
 SAMPLE_DATA = Path(__file__).parents[2] / "sample-data"
+STUDY_MAKER = Path(
+    os.environ.get(
+        "STUDY_MAKER", Path(__file__).parents[3] / "shared" / "vs-bench" / "make_studies.py"
+    )
+)
+"""Makes studies of real outlines; it lies beside the repository where there is one."""
+
 SHAPE = (41, 37, 13)
 GRID = Grid(SHAPE, np.array([[-0.5, 0, 0, 7], [0, 0.5, 0, 3], [0, 0, 1.5, 11], [0, 0, 0, 1]]))
 
@@ -104,7 +114,9 @@ def test_every_file_is_written_and_says_the_same(studies, tmp_path):
         assert (out / name).stat().st_size > 100
 
 
-def test_a_second_run_does_nothing_again_but_what_is_missing_or_asked_otherwise(studies, tmp_path):
+def test_a_second_run_does_nothing_again_but_what_is_missing_or_asked_otherwise(
+    studies, tmp_path, monkeypatch
+):
     out = tmp_path / "out"
     evaluate(studies, out)
     assert Painter.opened == 3
@@ -116,6 +128,9 @@ def test_a_second_run_does_nothing_again_but_what_is_missing_or_asked_otherwise(
     assert again["methods"]["ours"]["dice"] == json.loads(first)["methods"]["ours"]["dice"]
     evaluate(studies, out, "--seed", "1", "--robot", "jitter")
     assert Painter.opened == 7
+    monkeypatch.setattr(run, "code_version", lambda: "0.1.0+other")
+    evaluate(studies, out, "--seed", "1", "--robot", "jitter")
+    assert Painter.opened == 10
 
 
 def test_what_a_method_breaks_is_found(studies, tmp_path, monkeypatch):
@@ -206,6 +221,26 @@ def test_a_wrong_option_is_told(studies, tmp_path, arguments, said):
     assert said in " ".join(done.output.replace("│", " ").split())
 
 
+def test_studies_that_a_method_was_trained_on_are_told(studies, tmp_path, monkeypatch):
+    save_model(
+        tmp_path / "run",
+        torch.nn.Linear(1, 1),
+        Manifest(
+            "initial", {"split": {"patient": "^(case-[0-9])"}}, {"training": ["case-2v1"]}, {}
+        ),
+    )
+    case = find_case(studies / "case-2.nii.gz")
+    assert count_trained_on("graph_cut", tmp_path / "run", [case]) == 1
+    other = find_case(studies / "case-1.nii.gz")
+    assert count_trained_on("graph_cut", tmp_path / "run", [other]) == 0
+    assert count_trained_on("flooding", tmp_path, [case]) == 0
+    monkeypatch.setitem(methods.BUILDERS, "graph_cut", lambda _: Painter())
+    done = evaluate(studies, tmp_path / "out", "--models", f"graph_cut={tmp_path / 'run'}")
+    assert "graph_cut was trained on 1 of these 3 studies" in done.output
+    table = (tmp_path / "out/summary.md").read_text()
+    assert "graph_cut was trained on 1 of these studies." in table
+
+
 def test_methods_are_named_with_their_folder():
     assert parse_method("published=some/where")[1].as_posix() == "some/where"
     with pytest.raises(MethodError, match="there are: ours"):
@@ -215,15 +250,28 @@ def test_methods_are_named_with_their_folder():
 
 
 @pytest.mark.slow
-def test_the_weights_of_the_package_mend_real_studies(tmp_path, monkeypatch):
-    """On the labeled studies of sample-data, or of the folder that CLICKSEG_STUDIES names."""
+@pytest.mark.parametrize("which", ["samples", "eight"])
+def test_the_weights_of_the_package_mend_studies(tmp_path, monkeypatch, which):
+    """On the labeled samples, and on eight studies with real outlines where these can be made."""
     monkeypatch.undo()  # the real method
-    studies = Path(os.environ.get("CLICKSEG_STUDIES", SAMPLE_DATA))
+    studies = SAMPLE_DATA
+    if which == "eight":
+        if not STUDY_MAKER.is_file():
+            pytest.skip(f"nothing at {STUDY_MAKER} makes studies of the real outlines")
+        studies = tmp_path / "eight"
+        words = [sys.executable, str(STUDY_MAKER), str(studies)]
+        words += ["--split", "validation", "--count", "8"]
+        subprocess.run(words, check=True, capture_output=True)
     assert evaluate(studies, tmp_path / "out", "--clicks", "3").exit_code == 0
     assert Painter.opened == 0
-    ours = json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]["ours"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    ours = summary["methods"]["ours"]
+    assert summary["studies"] == (8 if which == "eight" else 2)
     assert ours["changed_outside"] == ours["disobeyed"] == 0
-    assert ours["dice"][3] > ours["dice"][1] > ours["dice"][0]
+    # Both are of other patients than those that the weights learned from.
+    assert ours["dice"][0] > 0.7
+    assert ours["dice"][3] > max(0.85, ours["dice"][1])
+    assert ours["dice"][1] > ours["dice"][0]
 
 
 def test_a_sequence_that_is_left_out_is_blank_and_must_be_there_to_be_alone():

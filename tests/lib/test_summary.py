@@ -103,7 +103,7 @@ def test_the_table_has_a_row_a_method():
 
 def test_the_caption_tells_what_made_the_summary():
     summary = {
-        "plan": {"robot": "center", "seed": 3, "versions": {"ours": "abc def"}},
+        "plan": {"robot": "center", "seed": 3, "versions": {"ours": "abc def"}, "trained_on": {}},
         "command": "clickseg evaluate --clicks 2",
         "machine": {"processor": "one", "cores": 2},
     }

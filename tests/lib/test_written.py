@@ -20,7 +20,7 @@ PLAN = {
     "start": "own",
     "sequences": "both",
     "side": "all",
-    "clickseg": "0.1.0",
+    "code": "0.1.0+a",
 }
 
 
@@ -39,7 +39,9 @@ def reading(method, study, **settings):
 
 def evaluation(method, studies=("a", "b"), cores=2, **settings):
     told = {
-        "plan": PLAN | settings | {"versions": {method: f"hash of {method}"}},
+        "plan": PLAN
+        | settings
+        | {"versions": {method: f"hash of {method}"}, "trained_on": {method: 0}},
         "command": f"clickseg evaluate --models {method}",
         "machine": {"processor": "one", "cores": cores},
     }
@@ -60,6 +62,7 @@ def test_methods_that_were_evaluated_one_by_one_stand_in_one_table(tmp_path):
     masks = "first/masks/ours"
     others = ("flooding", "random_walker")
     parts = [evaluation("ours"), *(evaluation(name, cores=4, start=masks) for name in others)]
+    parts[1].told["plan"] |= {"trained_on": {"flooding": 2}, "code": "0.1.0+b"}
     merged = merge(parts)
     methods = [result["method"] for result in merged.results]
     assert methods == [name for name in ("ours", *others) for _ in range(2)]
@@ -69,6 +72,9 @@ def test_methods_that_were_evaluated_one_by_one_stand_in_one_table(tmp_path):
     assert summary["plan"]["versions"] == {n: f"hash of {n}" for n in ("ours", *others)}
     assert summary["plan"]["start"] == f"own (ours); {masks} (flooding, random_walker)"
     assert summary["plan"]["side"] == "all"
+    assert summary["plan"]["code"] == "0.1.0+a (ours, random_walker); 0.1.0+b (flooding)"
+    assert "flooding was trained on 2 of these studies." in table
+    assert "ours was trained" not in table
     assert summary["machine"] == {
         "processor": "one",
         "cores": "2 (ours); 4 (flooding, random_walker)",
@@ -84,7 +90,6 @@ def test_methods_that_were_evaluated_one_by_one_stand_in_one_table(tmp_path):
         (evaluation("flooding", studies=("a",)), "flooding lacks b"),
         (evaluation("flooding", seed=3), "a was read by ours and flooding with different seed"),
         (evaluation("flooding", files=["another"]), "different files"),
-        (evaluation("flooding", clickseg="0.2.0"), "different clickseg: 0.1.0, 0.2.0"),
         (evaluation("flooding", robot="jitter"), "different robot: center, jitter"),
     ],
 )

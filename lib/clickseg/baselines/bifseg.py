@@ -22,7 +22,7 @@ from skimage.graph import MCP_Geometric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clickseg.baselines.graph_cut import DRAGGED, contradict, cut, softened
+from clickseg.baselines.graph_cut import DRAGGED, contradict, cut, kept_prob, softened
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
 from clickseg.boxes import Slices, bounding_box, center_of
@@ -119,7 +119,7 @@ class _Learning:
         if self.initial is None:
             return softened(region)
         prob = np.zeros(region.mask.shape, dtype=np.float32)
-        _lay(self.initial.prob, self.initial.box, prob, region.where)
+        _lay(kept_prob(self.initial), self.initial.box, prob, region.where)
         return prob
 
     def _box(self, region: Region) -> Box:

@@ -119,8 +119,18 @@ class _Cut:
     def _network(self, region: Region) -> NDArray[np.float32]:
         assert self.initial is not None
         whole = np.zeros(self.start.shape, dtype=np.float32)
-        whole[self.initial.box] = self.initial.prob
+        whole[self.initial.box] = kept_prob(self.initial)
         return whole[region.where].copy()
+
+
+def kept_prob(initial: Initial) -> NDArray[np.float32]:
+    """Return the network's probability in the box of an outline that left parts of it out.
+
+    The outline is one component. What else is more likely tumor than not was taken for something
+    else, and is as likely background here: a cut of it as it is would bring all of that back.
+    """
+    is_left_out = (initial.prob > 0.5) & (initial.mask[initial.box] == 0)
+    return np.where(is_left_out, 1 - initial.prob, initial.prob)
 
 
 def contradict(

@@ -12,10 +12,9 @@ from typing import Annotated, Any, cast
 import numpy as np
 import typer
 
-from clickseg import __version__
 from clickseg.clicks import Click
 from clickseg.drawing import Outlines, draw_picture
-from clickseg.evaluation.methods import parse_method, train_minutes
+from clickseg.evaluation.methods import count_trained_on, parse_method, train_minutes
 from clickseg.evaluation.run import (
     OWN,
     Job,
@@ -27,6 +26,7 @@ from clickseg.evaluation.run import (
 )
 from clickseg.evaluation.written import Evaluation
 from clickseg.machine import describe_machine
+from clickseg.modelfile import code_version
 from clickseg.reader import Robot
 from clickseg.study import Case, labeled_cases, read_case_label, read_study
 from clickseg.training.split import SIDES, SPLIT_NAME, given_split, of_sides
@@ -83,7 +83,12 @@ def evaluate(
     plan = Plan(clicks, cast(Robot, robot), seed, start, cast(Sequences, sequences))
     work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
     results = run_jobs(work, jobs)
-    told = asdict(plan) | {"side": side, "versions": versions, "clickseg": __version__}
+    seen = {name: count_trained_on(name, folder, cases) for name, folder in methods}
+    for name, count in seen.items():
+        if count:
+            typer.echo(f"{name} was trained on {count} of these {len(cases)} studies", err=True)
+    told = asdict(plan) | {"side": side, "code": code_version(), "trained_on": seen}
+    told |= {"versions": versions}
     summed = {
         "plan": told,
         "command": shlex.join(["clickseg", *sys.argv[1:]]),

@@ -37,7 +37,8 @@ def plot_curves(results: Sequence[Result], clicks: int, out: Path) -> None:
         if number == 0 or len(methods) <= SHADED:
             ax.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
     ax.set_xlabel("clicks")
-    ax.set_ylabel("Dice: median and quartiles")
+    shaded = "" if len(methods) <= SHADED else f" of {next(iter(methods))}"
+    ax.set_ylabel(f"Dice: median, and quartiles{shaded}")
     ax.set_xticks(range(clicks + 1))
     ax.set_ylim(top=1)
     ax.grid(alpha=0.3)

@@ -12,17 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from clickseg import __version__
 from clickseg.atomic import write_text
 from clickseg.baselines.method import Method
 from clickseg.cache import Fingerprints
 from clickseg.evaluation.methods import build_method
 from clickseg.evaluation.reading import read
 from clickseg.initial import Initial
-from clickseg.modelfile import ModelError
+from clickseg.modelfile import ModelError, code_version
 from clickseg.models import load_initial
 from clickseg.parallel import in_processes
-from clickseg.precision import one_thread
+from clickseg.precision import has_bfloat16, one_thread
 from clickseg.process import keep_freed_memory
 from clickseg.reader import Robot
 from clickseg.study import Case, Study, placing_of, read_case_label, read_mask, read_study
@@ -89,7 +88,7 @@ def do_all(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 
 def do(job: Job) -> dict[str, Any]:
-    """Evaluate one study; an earlier result of the same plan and weights is taken as it is.
+    """Evaluate one study; an earlier result of the same plan, weights and code is taken as it is.
 
     Raises:
         ImageError: if the study cannot be read or has no label.
@@ -98,7 +97,8 @@ def do(job: Job) -> dict[str, Any]:
     settings = asdict(job.plan) | {
         "method_version": method.version,
         "start_version": _start_version(job.plan.start, job.case),
-        "clickseg": __version__,
+        "code": code_version(),
+        "bfloat16": has_bfloat16("cpu"),
         "files": fingerprints(job.case),
     }
     kept = _kept(job.path)

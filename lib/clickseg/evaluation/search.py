@@ -19,8 +19,8 @@ from clickseg.evaluation.curves import area, harmful
 from clickseg.evaluation.methods import MethodError
 from clickseg.evaluation.reading import read
 from clickseg.evaluation.run import fingerprints
-from clickseg.evaluation.summary import curve
 from clickseg.initial import Initial
+from clickseg.modelfile import code_version
 from clickseg.models import load_initial
 from clickseg.precision import one_thread
 from clickseg.study import Case, Study, read_case_label, read_study
@@ -71,7 +71,8 @@ def search(
     """Return, for each settings of the grid, mean Dice after 0, 1, ... clicks; the best first.
 
     All start from the outline of the initial model in ``folder``. Which is best the area under
-    Dice against clicks says. A study that was read before with the same weights is not read again.
+    Dice against clicks says. A study that was read before is not read again, unless the weights or
+    the code changed.
 
     Raises:
         ImageError: if a study cannot be read.
@@ -82,20 +83,21 @@ def search(
         raise MethodError(f"{name} has no settings; those with some: {', '.join(METHODS)}")
     initial, version = load_initial(folder)
     curves = [
-        _curves(METHODS[name], case, initial, [version, clicks], out / name)
+        _curves(METHODS[name], case, initial, [version, clicks, code_version()], out / name)
         for case in tqdm(cases, desc=name, unit="study")
     ]
     rows = []
     for index, settings in enumerate(METHODS[name].grid):
-        dices = np.array([study[index] for study in curves])
-        harm = sum(harmful(row) for row in dices.tolist())
+        found = [study[index] for study in curves]
+        made, harm = sum(len(row) - 1 for row in found), sum(map(harmful, found))
+        dices = np.array([row + row[-1:] * (clicks + 1 - len(row)) for row in found])
         rows.append(
             {
                 "settings": asdict(settings),
                 "is_used": settings == METHODS[name].now,
                 "dice": [round(float(value), 4) for value in dices.mean(axis=0)],
                 "auc": round(float(np.mean([area(row) for row in dices])), 4),
-                "harm_rate": round(harm / (len(dices) * clicks), 4),
+                "harm_rate": round(harm / max(made, 1), 4),
             }
         )
     return sorted(rows, key=lambda row: -row["auc"])
@@ -108,8 +110,8 @@ def _curves(
     plan: Sequence[Any],
     out: Path,
 ) -> list[list[float]]:
-    """Return Dice after 0, 1, ... clicks for all settings on one study."""
-    version, clicks = plan
+    """Return Dice after 0, 1, ... clicks of one study, as many as were made, for all settings."""
+    version, clicks, _ = plan
     grid = [asdict(settings) for settings in searched.grid]
     asked = {"plan": list(plan), "grid": grid, "files": fingerprints(case)}
     path = out / f"{case.case_id}.json"
@@ -129,7 +131,7 @@ def _curves(
             # A method that looks at the initial network's probabilities has them without a start.
             given = None if isinstance(method, graph_cut.GraphCut) else start.mask
             reading, _, _ = read(method, study, label, given, clicks)
-            curves.append(curve(reading.as_dict(), "dice", clicks))
+            curves.append([scores.dice for scores in reading.scores])
     write_text(path, json.dumps({"asked": asked, "dice": curves}))
     return curves
 

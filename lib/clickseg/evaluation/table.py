@@ -35,10 +35,14 @@ def caption_of(summary: dict[str, Any]) -> str:
     """Return by which commands a summary was made, with what weights and where."""
     plan, machine = dict(summary["plan"]), summary["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in plan.pop("versions").items())
+    seen = {name: count for name, count in plan.pop("trained_on").items() if count}
+    told = "".join(
+        f" {name} was trained on {count} of these studies." for name, count in seen.items()
+    )
     where = ", ".join(f"{key}: {value}" for key, value in machine.items())
     settings = ", ".join(f"{key}: {value}" for key, value in plan.items())
     commands = "\n\n".join(f"`{line}`" for line in summary["command"].splitlines())
-    return f"{commands}\n\n{settings}. Weights and settings: {versions}. {where}."
+    return f"{commands}\n\n{settings}. Weights and settings: {versions}.{told} {where}."
 
 
 def _p_values(summary: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ Result = dict[str, Any]
 
 RESULTS, SUMMARY = "results.json", "summary.json"
 
-SAME = ("clicks", "robot", "seed", "sequences", "files", "clickseg")
+SAME = ("clicks", "robot", "seed", "sequences", "files")
 """What readings must have in common, study by study, to stand in one table."""
 
 
@@ -81,8 +81,8 @@ def read_evaluation(folder: Path) -> Evaluation:
 def merge(parts: Sequence[Evaluation]) -> Evaluation:
     """Put evaluations of the same studies, by different methods, side by side.
 
-    The plan is the first one's but for the versions, which are all of them. Where machines, starts
-    or sides differ, each is told with its methods.
+    The plan is the first one's but for what is told with each method where it differs: machine,
+    start, side, code, and how many of the studies the method was trained on.
 
     Raises:
         MergeError: if a method comes twice, or a study was not read alike by all.
@@ -94,11 +94,14 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
     _check_alike(results, names)
     plans, machines = ([part.told[key] for part in parts] for key in ("plan", "machine"))
     who = [", ".join(part.train_minutes) for part in parts]
-    versions = {name: text for plan in plans for name, text in plan["versions"].items()}
+    versions, trained_on = (
+        {name: value for plan in plans for name, value in plan[key].items()}
+        for key in ("versions", "trained_on")
+    )
     told = {
         "plan": plans[0]
-        | {key: _by_method(who, [plan[key] for plan in plans]) for key in ("start", "side")}
-        | {"versions": versions},
+        | {key: _by_method(who, [plan[key] for plan in plans]) for key in ("start", "side", "code")}
+        | {"versions": versions, "trained_on": trained_on},
         "command": "\n".join(part.told["command"] for part in parts),
         "machine": {
             key: _by_method(who, [machine.get(key) for machine in machines]) for key in machines[0]

@@ -50,6 +50,10 @@ click on each slice that is wrong.
 """
 
 
+OF_SCANS = ("scan", "outline", "outline_corrected")
+"""Stages of whole scans; the others are of slabs or cuts, and the two are not compared."""
+
+
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Row:
     """One line of a table.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clickseg.tables.plan import STAGES, Row, Table
+from clickseg.tables.plan import OF_SCANS, STAGES, Row, Table
 
 Measured = Mapping[str, Mapping[int, Mapping[str, Any]]]
 """What ``measure`` returned, by the name of the row and the seed."""
@@ -20,8 +20,9 @@ def report(table: Table, measured: Measured) -> dict[str, Any]:
     """Return plain values: rows with mean and spread, and each published ordering.
 
     ``spread`` is the standard deviation over seeds, None of one seed; a row that was not measured
-    has no ``dice``. ``orderings`` has a pair for any two rows whose published figures differ: it
-    holds, or is turned, if it is so with every seed that both were measured with.
+    has no ``dice``. ``orderings`` has a pair for any two rows whose published figures differ, both
+    of scans or both of parts of them: it holds, or is turned, if it is so with every seed that both
+    were measured with.
     """
     rows = [_row(table, row, measured.get(row.name, {})) for row in table.rows]
     runs = [values for by_seed in measured.values() for values in by_seed.values()]
@@ -41,6 +42,7 @@ def _row(table: Table, row: Row, by_seed: Mapping[int, Mapping[str, Any]]) -> di
     others = sorted({stage for values in by_seed.values() for stage in values["dice"]})
     return {
         "name": row.name,
+        "stage": row.stage,
         "published": row.published,
         "dice": _mean(dices),
         "spread": round(float(np.std(dices, ddof=1)), 4) if len(dices) > 1 else None,
@@ -60,7 +62,8 @@ def _orderings(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     known = [row for row in rows if row["published"] is not None and row["by_seed"]]
     pairs = []
     for one, other in itertools.combinations(known, 2):
-        if one["published"] == other["published"]:
+        is_one_kind = (one["stage"] in OF_SCANS) == (other["stage"] in OF_SCANS)
+        if one["published"] == other["published"] or not is_one_kind:
             continue
         high, low = sorted((one, other), key=lambda row: -row["published"])
         gaps = [
