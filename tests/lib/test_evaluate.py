@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from clickseg.baselines.method import Answer
 from clickseg.cli import app
+from clickseg.commands.trained import count_trained_on
 from clickseg.evaluation import methods, run
-from clickseg.evaluation.methods import MethodError, count_trained_on, parse_method
+from clickseg.evaluation.methods import MethodError, parse_method
 from clickseg.evaluation.run import leave_out
 from clickseg.geometry import Grid
 from clickseg.modelfile import Manifest, ModelError, save_model

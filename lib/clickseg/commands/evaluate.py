@@ -13,8 +13,9 @@ import numpy as np
 import typer
 
 from clickseg.clicks import Click
+from clickseg.commands.trained import count_trained_on
 from clickseg.drawing import Outlines, draw_picture
-from clickseg.evaluation.methods import count_trained_on, parse_method, train_minutes
+from clickseg.evaluation.methods import parse_method, train_minutes
 from clickseg.evaluation.run import (
     OWN,
     Job,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from clickseg.atomic import write_text
-from clickseg.evaluation.methods import count_trained_on
+from clickseg.commands.trained import count_trained_on
 from clickseg.evaluation.search import METHODS
 from clickseg.evaluation.search import search as search_settings
 from clickseg.evaluation.table import SHOWN, line_of

@@ -5,7 +5,7 @@ A method is named on the command line as ``NAME`` or ``NAME=FOLDER``; the folder
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,7 @@ from clickseg.engine import Engine
 from clickseg.initial import TwoStage
 from clickseg.modelfile import Manifest, read_manifest
 from clickseg.models import WEIGHTS, Models, load_initial, load_models
-from clickseg.study import Case, Study
-from clickseg.training.split import patient_of, told_of
+from clickseg.study import Study
 
 CACHE_BYTES = 256 << 20
 """Room for what one study needs: each is looked at once."""
@@ -139,26 +138,14 @@ def build_method(name: str, folder: Path) -> Method:
 
 def train_minutes(name: str, folder: Path) -> float | None:
     """Return how long the networks of a method were trained; None if it has none, or none says."""
-    data = [manifest.data for manifest in _manifests(name, folder)]
+    data = [manifest.data for manifest in manifests_of(name, folder)]
     if not data or not all("minutes" in values for values in data):
         return None
     return round(sum(float(values["minutes"]) for values in data), 1)
 
 
-def count_trained_on(name: str, folder: Path, cases: Sequence[Case]) -> int:
-    """Return how many cases are of patients that the networks of a method were trained on."""
-    told, seen = told_of(cases), set()
-    for manifest in _manifests(name, folder):
-        if ids := manifest.data.get("training"):
-            pattern = manifest.recipe["split"]["patient"]
-            trained = {patient_of(case_id, pattern) for case_id in ids}
-            seen |= {
-                case.case_id for case in cases if patient_of(case.case_id, pattern, told) in trained
-            }
-    return len(seen)
-
-
-def _manifests(name: str, folder: Path) -> list[Manifest]:
+def manifests_of(name: str, folder: Path) -> list[Manifest]:
+    """Return the manifests of all networks of a method; none if it has no weights."""
     if name in WITHOUT:
         return []
     models = [NAME] if name in RIVALS else ["initial", "correction"]

@@ -35,7 +35,7 @@ def caption_of(summary: dict[str, Any]) -> str:
     """Return by which commands a summary was made, with what weights and where."""
     plan, machine = dict(summary["plan"]), summary["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in plan.pop("versions").items())
-    seen = {name: count for name, count in plan.pop("trained_on").items() if count}
+    seen = {name: count for name, count in plan.pop("trained_on", {}).items() if count}
     told = "".join(
         f" {name} was trained on {count} of these studies." for name, count in seen.items()
     )
