@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PART = ".part-"
+"""Begins the name of a file that is not whole yet; one that stays was left by a killed process."""
+
 
 @contextmanager
 def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
@@ -20,7 +23,7 @@ def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
         suffix: ending of the temporary name, for writers that choose the format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=suffix, prefix=f".part-{path.name}-", dir=path.parent)
+    handle, name = tempfile.mkstemp(suffix=suffix, prefix=f"{PART}{path.name}-", dir=path.parent)
     os.close(handle)
     part = Path(name)
     try:

@@ -1,5 +1,6 @@
 """A server takes published models without a restart, or stays with the old and tries again."""
 
+import os
 import shutil
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 from clickseg.learning.store import ModelStore
 from clickseg.modelfile import load_weights, read_manifest, save_model
 from clickseg.networks import build_network
+from clickseg_app.requests import Folders
 from clickseg_app.settings import read_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:'crypt' is deprecated")  # of what logs users in
@@ -49,6 +51,25 @@ def test_a_model_that_cannot_be_loaded_yet_is_taken_later(app, tmp_path, weights
     monkeypatch.setattr(time, "monotonic", lambda: app._load_again_s)
     after = app.engine().models.hashes
     assert after == before | {"correction": published.manifest().short_hash}
+
+
+def test_half_files_of_a_killed_process_are_removed_when_nobody_writes_them(app, tmp_path):
+    app._sessions = None
+    app.folders = Folders(tmp_path / "studies", tmp_path / "uploads", tmp_path / "sessions")
+    names = {
+        f"{place}/.part-a-x{age}" for place in ("studies/labels/final", "uploads") for age in (0, 9)
+    }
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        if name.endswith("9"):
+            os.utime(tmp_path / name, (1, 1))
+    (tmp_path / "studies/a.nii.gz").touch()
+    os.utime(tmp_path / "studies/a.nii.gz", (1, 1))
+    app.cleanup_sessions()
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left >= {name for name in names if name.endswith("0")} | {"studies/a.nii.gz"}
+    assert not [name for name in left if name.endswith("9")]
 
 
 def test_models_are_loaded_once(app, tmp_path, weights, monkeypatch):

@@ -270,9 +270,9 @@ def test_the_weights_of_the_package_mend_studies(tmp_path, monkeypatch, which):
     assert summary["studies"] == (8 if which == "eight" else 2)
     assert ours["changed_outside"] == ours["disobeyed"] == 0
     # Both are of other patients than those that the weights learned from.
-    assert ours["dice"][0] > 0.7
-    assert ours["dice"][3] > max(0.85, ours["dice"][1])
-    assert ours["dice"][1] > ours["dice"][0]
+    assert ours["dice"][0] > 0.5
+    assert ours["dice"][1] > max(0.65, ours["dice"][0])
+    assert ours["dice"][3] > max(0.8, ours["dice"][1])
 
 
 def test_a_sequence_that_is_left_out_is_blank_and_must_be_there_to_be_alone():

@@ -6,6 +6,7 @@ import logging
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.sessions import Sessions
 
 from clickseg import __version__
+from clickseg.atomic import PART
 from clickseg.clicks import Click
 from clickseg.engine import Engine
 from clickseg.geometry import Grid
@@ -59,7 +61,7 @@ LOAD_AGAIN_AFTER_S = 5.0
 """After a published model could not be loaded."""
 
 LEFT_S = 3600
-"""An upload that is still there after this time belongs to no request."""
+"""An upload, or half a file, that is still there after this time belongs to nobody."""
 
 
 class ClickSegApp(MONAILabelApp):
@@ -280,11 +282,15 @@ class ClickSegApp(MONAILabelApp):
             raise HTTPException(NOT_ALLOWED, "weights are not taken over HTTP; see pretrained_path")
 
     def cleanup_sessions(self) -> None:
-        """Remove expired sessions, and uploads that a failed request left: every five minutes."""
+        """Remove expired sessions, and what was left behind: every five minutes.
+
+        That is uploads of failed requests, and files that a killed process was about to replace.
+        """
         super().cleanup_sessions()
-        for path in self.folders.uploads.iterdir():
-            if path.is_file() and time.time() - path.stat().st_mtime > LEFT_S:
-                path.unlink(missing_ok=True)
+        for path in (*self.folders.uploads.iterdir(), *self.folders.studies.rglob(f"{PART}*")):
+            with suppress(OSError):  # it is gone, or nobody may write here
+                if path.is_file() and time.time() - path.stat().st_mtime > LEFT_S:
+                    path.unlink()
 
     def _load_sessions(self, load: bool = False) -> Sessions | None:
         return self._named_sessions if load else None

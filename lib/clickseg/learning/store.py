@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from clickseg.atomic import flush, write_text
+from clickseg.atomic import PART, flush, write_text
 from clickseg.modelfile import Manifest, ModelError, check_weights, read_manifest
 from clickseg.models import WEIGHTS, Models, load_pair
 
@@ -39,9 +39,6 @@ WAIT_S = 0.5
 """For the right to train: whoever asks whether somebody trains holds it for a moment."""
 
 _PUBLISHED = "published-"
-
-_PART = ".part-"
-"""Begins the name of a version that is not whole; the next publication sweeps it."""
 
 _VERSION = re.compile(r"\d{4,}-[0-9a-f]{12}")
 
@@ -161,11 +158,11 @@ class ModelStore:
         with self._writing():
             self.check_base()
             write_text(self._base_file, json.dumps(self._base_hashes()) + "\n")
-            for left in folder.glob(f"{_PART}*"):  # of a process that was killed
+            for left in folder.glob(f"{PART}*"):  # of a process that was killed
                 shutil.rmtree(left)
             number = 1 + max(one.number for one in self.versions(name))
             place = folder / f"{number:04d}-{manifest.short_hash}"
-            part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder))
+            part = Path(tempfile.mkdtemp(prefix=PART, dir=folder))
             try:
                 for ending in (".pt", ".json"):
                     shutil.copyfile(made / f"{name}{ending}", part / f"{name}{ending}")
@@ -300,7 +297,7 @@ class ModelStore:
             if one.is_current:
                 continue
             try:  # under a name that is swept, should it not go whole
-                shutil.rmtree(one.folder.rename(one.folder.with_name(f"{_PART}{one.version}")))
+                shutil.rmtree(one.folder.rename(one.folder.with_name(f"{PART}{one.version}")))
             except OSError as error:  # it takes room, no more
                 logger.warning("version %s of %s stays: %s", one.version, name, error)
             else:
