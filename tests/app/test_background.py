@@ -12,6 +12,7 @@ import pytest
 from serving import until
 
 from clickseg.choosing.cached import HeldScores, hashes_of
+from clickseg.dicom.web import UnreachableError
 from clickseg_app import background
 from clickseg_app.background import FOLDER, BackgroundScores
 
@@ -93,6 +94,19 @@ def test_what_lies_elsewhere_is_brought_first(few, weights, studies, monkeypatch
     until(lambda: recorded.running() == 1)
     scores.stop()
     assert {"no-t2.nii.gz", "undo.nii.gz"} <= {path.name for path in few.iterdir()}
+
+
+def test_what_is_here_is_scored_though_the_pacs_is_down(few, weights, monkeypatch, caplog):
+    recorded = Recorded(monkeypatch)
+
+    def bring():
+        raise UnreachableError("no answer")
+
+    scores = BackgroundScores(few, lambda: (weights, weights), bring)
+    scores.start()
+    until(lambda: recorded.running() == 1)
+    scores.stop()
+    assert "no more studies are fetched now: no answer" in caplog.text
 
 
 def test_one_process_runs_and_another_only_if_something_is_new(scores, few, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 
 from clickseg.baselines.active_contour import ContourSettings, active_contour
 from clickseg.baselines.flooding import flooding
-from clickseg.baselines.graph_cut import DRAGGED, GraphCut
+from clickseg.baselines.graph_cut import DRAGGED, CutSettings, GraphCut
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.baselines.region import region_of
 from clickseg.boxes import bounding_box
@@ -49,7 +49,7 @@ METHODS = {
     "random_walker": RandomWalker,
     "flooding": flooding,
     "active_contour": active_contour,
-    "graph_cut": graph_cut,
+    "graph_cut": lambda: graph_cut(settings=CutSettings(doubt_mm=4.0)),  # as wide as this tumor
     "graph_cut_drags": lambda: graph_cut(settings=DRAGGED),
 }
 

@@ -11,6 +11,7 @@ from clickseg.choosing.cached import (
     Entry,
     HeldScores,
     content_of,
+    drop_others,
     hashes_of,
     read_entry,
     write_entry,
@@ -47,6 +48,15 @@ def test_scores_of_other_models_or_rules_do_not_count(tmp_path, stale):
     write_entry(tmp_path, "b", entry(**stale))
     assert HeldScores(tmp_path).by(MODELS) == {"a": SCORES}
     assert not read_entry(tmp_path, "b").is_by(MODELS)
+
+
+def test_studies_that_are_gone_are_forgotten(tmp_path):
+    drop_others(tmp_path / "none", ())
+    for name in "ab":
+        write_entry(tmp_path, name, entry())
+    (tmp_path / "notes.json").write_text("{}")
+    drop_others(tmp_path, {"a"})
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "notes.json"}
 
 
 def test_until_a_new_model_has_scored_as_many_the_one_before_counts(tmp_path):

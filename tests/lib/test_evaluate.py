@@ -14,7 +14,7 @@ from clickseg.baselines.method import Answer
 from clickseg.cli import app
 from clickseg.commands.trained import count_trained_on
 from clickseg.evaluation import methods, run
-from clickseg.evaluation.methods import MethodError, parse_method
+from clickseg.evaluation.methods import MethodError, manifests_of, parse_method
 from clickseg.evaluation.run import leave_out
 from clickseg.geometry import Grid
 from clickseg.modelfile import Manifest, ModelError, save_model
@@ -231,10 +231,17 @@ def test_studies_that_a_method_was_trained_on_are_told(studies, tmp_path, monkey
         ),
     )
     case = find_case(studies / "case-2.nii.gz")
-    assert count_trained_on("graph_cut", tmp_path / "run", [case]) == 1
+    (manifest,) = manifests_of("graph_cut", tmp_path / "run")
+    assert count_trained_on([manifest], [case]) == 1
     other = find_case(studies / "case-1.nii.gz")
-    assert count_trained_on("graph_cut", tmp_path / "run", [other]) == 0
-    assert count_trained_on("flooding", tmp_path, [case]) == 0
+    assert count_trained_on([manifest], [other]) == 0
+    assert manifests_of("flooding", tmp_path) == []
+    bare = Manifest("initial", {}, {"training": ["case-1"]}, {})
+    assert count_trained_on([bare], [case, other]) == 1
+    (studies / ".clickseg").mkdir()
+    (studies / ".clickseg/patients.json").write_text('{"case-1": "A", "case-2v1": "A"}')
+    assert count_trained_on([manifest], [case, other]) == 1  # as a PACS tells it
+    (studies / ".clickseg/patients.json").unlink()
     monkeypatch.setitem(methods.BUILDERS, "graph_cut", lambda _: Painter())
     done = evaluate(studies, tmp_path / "out", "--models", f"graph_cut={tmp_path / 'run'}")
     assert "graph_cut was trained on 1 of these 3 studies" in done.output

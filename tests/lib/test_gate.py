@@ -90,7 +90,7 @@ def test_no_more_outlines_where_there_is_no_tumor():
     before, free = {"a": 0.8, "b": 1.0, "c": 0.0}, {"b", "c"}
     better = judge(before, {"a": 0.9, "b": 0.0, "c": 1.0}, free)
     assert better.is_better
-    assert (better.cases, better.false) == (1, (1, 1))
+    assert (better.cases, better.false_outlines) == (1, (1, 1))
     assert better.reason.endswith(", outlines in 2 without a tumor 1 -> 1")
     worse = judge(before, {"a": 0.9, "b": 0.0, "c": 0.0}, free)
     assert not worse.is_better
@@ -98,7 +98,7 @@ def test_no_more_outlines_where_there_is_no_tumor():
         "worse on 1 held-out studies: mean Dice 0.8000 -> 0.9000, worst-decile Dice 0.8000 -> "
         "0.9000, outlines in 2 without a tumor 1 -> 2"
     )
-    with pytest.raises(ValueError, match="same cases"):
+    with pytest.raises(ValueError, match="case with a tumor was wanted"):
         judge({"b": 1.0}, {"b": 1.0}, free)
 
 
@@ -163,5 +163,5 @@ def test_scores_of_other_cases_are_refused():
     for other in ({}, {"b": 1.0}):
         with pytest.raises(ValueError, match="same cases"):
             judge({"a": 0.5}, other)
-    with pytest.raises(ValueError, match="same cases"):
+    with pytest.raises(ValueError, match="case with a tumor was wanted"):
         judge({}, {})

@@ -61,7 +61,7 @@ def test_all_settings_are_tried_and_the_best_comes_first(ask):
     values, text = ask("flooding")
     rows = values["rows"]
     assert values["studies"] == ["VS-0", "VS-1"]
-    assert sorted(row["settings"]["tolerance"] for row in rows) == [0.01, 0.8, 3.0]
+    assert sorted(row["settings"]["tolerance"] for row in rows) == [0.01, 0.4, 3.0]
     assert [row["auc"] for row in rows] == sorted((row["auc"] for row in rows), reverse=True)
     # Hardly any voxel of noise is within a hundredth of the click: next to nothing is flooded.
     assert rows[-1]["settings"]["tolerance"] == 0.01

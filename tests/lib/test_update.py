@@ -146,7 +146,7 @@ def test_labels_without_a_tumor_judge_no_model(small_studies, base, tmp_path, is
     # Beside one with a tumor it counts apart, for the initial model.
     kept.write_text(json.dumps({"patients": sides | {"VS-4": "holdout"}}))
     verdict = update_model("correction", tmp_path / "studies", store, short()).verdict
-    assert (verdict.cases, verdict.false) == (1, (0, 0))
+    assert (verdict.cases, verdict.false_outlines) == (1, (0, 0))
     initial = update_model("initial", tmp_path / "studies", store, short()).verdict
     assert initial.cases == 1
     assert ("in 1 without a tumor" in initial.reason) != is_damaged

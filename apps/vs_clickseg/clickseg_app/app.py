@@ -6,6 +6,7 @@ import logging
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,8 @@ logger = logging.getLogger(__name__)
 
 SYSTEM_TEMP = tempfile.gettempdir()
 
-LOAD_AGAIN_AFTER_S = 5.0
-"""After a published model could not be loaded."""
+LOAD_PAUSE_S = 5.0
+"""After a published model could not be loaded; each time twice as long."""
 
 LEFT_S = 3600
 """An upload, or half a file, that is still there after this time belongs to nobody."""
@@ -79,7 +80,7 @@ class ClickSegApp(MONAILabelApp):
         )
         self.store = ModelStore(published_in(Path(app_dir) / "model", folder), folder)
         self._loaded_state: tuple[int, int] | None = None
-        self._load_again_s = 0.0
+        self._load_again_s, self._load_pause_s = 0.0, LOAD_PAUSE_S
         # The server puts uploads where temporary files go: a folder of our own tells them from
         # whatever else a request may name.
         self._uploads = tempfile.TemporaryDirectory(prefix="vs-clickseg-", dir=SYSTEM_TEMP)
@@ -129,9 +130,10 @@ class ClickSegApp(MONAILabelApp):
                 self._loaded_state = state
             elif state != self._loaded_state and time.monotonic() >= self._load_again_s:
                 if self._take_new_models(self._engine):
-                    self._loaded_state = state
+                    self._loaded_state, self._load_pause_s = state, LOAD_PAUSE_S
                 else:
-                    self._load_again_s = time.monotonic() + LOAD_AGAIN_AFTER_S
+                    self._load_again_s = time.monotonic() + self._load_pause_s
+                    self._load_pause_s *= 2
             return self._engine
 
     def _model_folders(self) -> tuple[Path, Path]:
@@ -287,10 +289,9 @@ class ClickSegApp(MONAILabelApp):
         That is uploads of failed requests, and files that a killed process was about to replace.
         """
         super().cleanup_sessions()
-        for path in (*self.folders.uploads.iterdir(), *self.folders.studies.rglob(f"{PART}*")):
-            with suppress(OSError):  # it is gone, or nobody may write here
-                if path.is_file() and time.time() - path.stat().st_mtime > LEFT_S:
-                    path.unlink()
+        _remove_left(self.folders.uploads.glob("*"))
+        if not server.MONAI_LABEL_DATASTORE_READ_ONLY:
+            _remove_left(self.folders.studies.rglob(f"{PART}*"))
 
     def _load_sessions(self, load: bool = False) -> Sessions | None:
         return self._named_sessions if load else None
@@ -301,6 +302,14 @@ class ClickSegApp(MONAILabelApp):
             there = ", ".join(things) or "none"
             raise HTTPException(NOT_FOUND, f"there is no {kind} {name!r:.80}; there are: {there}")
         return thing
+
+
+def _remove_left(paths: Iterable[Path]) -> None:
+    """Remove the files that nobody can be writing any more."""
+    with suppress(OSError):  # something goes while it is looked at: the next time is soon
+        for path in paths:
+            if path.is_file() and time.time() - path.stat().st_mtime > LEFT_S:
+                path.unlink()
 
 
 def warm_up(engine: Engine, folder: Path) -> None:

@@ -93,7 +93,10 @@ class BackgroundScores:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread and the process, now; nothing half written stays."""
+        """End the thread and the process, now; nothing half written stays.
+
+        Of a study that is just being fetched half a file may stay, which is swept later.
+        """
         self._ending.set()
         with self._lock:
             process = self._process
@@ -113,12 +116,16 @@ class BackgroundScores:
             try:
                 while not self._ending.is_set() and self._bring():
                     pass
+            except (OSError, PacsError) as error:
+                logger.warning("no more studies are fetched now: %s", error)
+                wait_s = 6 * LOOK_EVERY_S
+            try:
                 state = self._state(studies)
                 if state != done:
                     done = state if self._score(studies) else None
             except Exception as error:
                 # Nothing would ever be scored again, and nobody told, if the thread ended here.
-                expected = isinstance(error, ModelError | OSError | PacsError)
+                expected = isinstance(error, ModelError | OSError)
                 logger.warning("studies are not scored: %s", error, exc_info=not expected)
                 done = None
                 wait_s = 6 * LOOK_EVERY_S

@@ -1,17 +1,20 @@
 """Studies of a PACS, as a studies folder that fills as they are used.
 
-The id of an image is the SeriesInstanceUID of its T1ce. What a reader opens is fetched once, with
-its T2 and its outline, into the layout of a studies folder: clicks, earlier labels, scores and
-training work there as on any other. An accepted label is stored in the PACS as a DICOM SEG before
-it is kept here; one that is newer there, whoever made it, takes the place of the one here when
-the image is used next.
+The id of an image is the SeriesInstanceUID of its T1ce. What a reader opens, and some studies that
+may be offered next, is fetched once, with its T2 and its outline, into the layout of a studies
+folder: clicks, earlier labels, scores and training work there as on any other. An accepted label is
+stored in the PACS as a DICOM SEG before it is kept here; one that is newer there, whoever made it,
+takes the place of the one here when the image is used next.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import math
 import tempfile
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from clickseg.dicom.listing import RemoteImage, RemoteSeg
 from clickseg.dicom.mirror import fetch_outline, mirror
 from clickseg.dicom.seg import Maker, write_seg
 from clickseg.dicom.tumor import made_when
-from clickseg.dicom.web import PacsError, UnreachableError
+from clickseg.dicom.web import Pacs, PacsError, UnreachableError
 from clickseg.volume import ImageError, read_volume, write_volume
 from clickseg_app.datastore import FINAL
 from clickseg_app.errors import NOT_ALLOWED, told
@@ -36,8 +39,22 @@ logger = logging.getLogger(__name__)
 MAKER = Maker(name="vs_clickseg", version=__version__)
 
 
+TRY_AGAIN_AFTER_S = 3600.0
+"""After a study could not be fetched beforehand; whoever opens it asks at once."""
+
+LOOK_AHEAD_EVERY_S = 60.0
+"""So often the PACS is asked for new studies while no request comes."""
+
+
 class PacsDatastore(PacsIndex):
     """The studies of a PACS that have a T1ce: fetched when used, labels stored in it."""
+
+    def __init__(
+        self, pacs: Pacs, cache: Path, auto_reload: bool, label_names: Mapping[str, int]
+    ) -> None:
+        self._failed_s: dict[str, float] = {}
+        self._look_ahead_s = 0.0
+        super().__init__(pacs, cache, auto_reload, label_names)
 
     def get_image_uri(self, image_id: str) -> str:
         """Return the file of an image; here it is fetched, with its T2 and its label.
@@ -92,11 +109,11 @@ class PacsDatastore(PacsIndex):
     def bring(self, wanted: int) -> bool:
         """Fetch one image that waits for a label, unless so many are here; tell whether one was.
 
-        Which one is drawn. Requests are answered meanwhile. One that the PACS does not hand over
-        is not asked for again.
+        Which one is drawn. Requests are answered meanwhile. One that cannot be fetched is not tried
+        again for an hour.
 
         Raises:
-            UnreachableError: if the PACS does not answer.
+            PacsError: if the PACS does not answer, or does not hand it over.
             OSError: if there is no room.
         """
         with self._index_lock:
@@ -104,13 +121,13 @@ class PacsDatastore(PacsIndex):
         if image is None:
             return False
         image_id = image.t1ce.uid
-        self._brought.add(image_id)
         try:
             mirror(self._pacs, image, self._file_of(image_id))
-        except UnreachableError:
-            self._brought.discard(image_id)
-            raise
         except (ImageError, PacsError) as error:
+            if not isinstance(error, UnreachableError):
+                self._failed_s[image_id] = time.monotonic()
+            if isinstance(error, PacsError):
+                raise
             logger.warning("%s cannot be scored: %s", image_id, error)
             return True
         with self.changing() as entries:
@@ -119,6 +136,9 @@ class PacsDatastore(PacsIndex):
         return True
 
     def _next_to_bring(self, wanted: int) -> RemoteImage | None:
+        if time.monotonic() >= self._look_ahead_s:  # nobody may have asked for long
+            self._look()
+            self._look_ahead_s = time.monotonic() + LOOK_AHEAD_EVERY_S
         waiting = [
             name
             for name, entry in self._datastore.objects.items()
@@ -127,7 +147,8 @@ class PacsDatastore(PacsIndex):
         absent = [name for name in waiting if not self._file_of(name).is_file()]
         if len(waiting) - len(absent) >= wanted:
             return None
-        left = [name for name in absent if name not in self._brought]
+        since_s = time.monotonic() - TRY_AGAIN_AFTER_S
+        left = [name for name in absent if self._failed_s.get(name, -math.inf) < since_s]
         return self._listing.images[next(shuffle(Pool(left)))] if left else None
 
     def as_seg(self, image_id: str, path: Path) -> bytes:

@@ -53,7 +53,6 @@ class PacsIndex(StudiesDatastore):
         self._has_looked = False
         self._look_again_s = 0.0
         self._unreadable: set[tuple[str, str]] = set()
-        self._brought: set[str] = set()
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             self._ask()

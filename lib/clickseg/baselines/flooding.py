@@ -24,17 +24,17 @@ CLICK_MM = 1.0
 class FloodSettings:
     """How far the T1ce may differ from the click, in standard deviations of the head's tissue.
 
-    ``wider``: the ball is wider than the drag by this factor; readers do not drag exactly.
+    ``wider``: the ball is wider than the drag by this factor.
     """
 
-    tolerance: float = 0.8
-    wider: float = 1.1
+    tolerance: float = 0.4
+    wider: float = 0.8
 
 
 GRID = [
     FloodSettings(tolerance, wider)
     for tolerance in (0.2, 0.4, 0.8, 1.2, 2.0)
-    for wider in (1.0, 1.1, 1.3)
+    for wider in (0.6, 0.8, 1.0)
 ]
 
 

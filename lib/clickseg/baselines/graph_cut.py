@@ -53,7 +53,7 @@ class CutSettings:
 
     weight: float = 2.0
     sigma: float = 0.5
-    doubt_mm: float | None = 4.0
+    doubt_mm: float | None = 2.0
     likeness: float | None = 1.0
 
 
@@ -61,9 +61,9 @@ DRAGGED = CutSettings(doubt_mm=None, likeness=None)
 
 GRID = [
     CutSettings(weight, sigma, doubt_mm, likeness)
-    for weight in (0.5, 1.0, 2.0)
-    for sigma in (0.2, 0.5)
-    for doubt_mm in (2.0, 4.0, 7.0)
+    for weight in (1.0, 2.0, 4.0)
+    for sigma in (0.2, 0.5, 1.0)
+    for doubt_mm in (0.0, 2.0, 4.0)
     for likeness in (0.5, 1.0)
 ]
 DRAGGED_GRID = [

@@ -34,15 +34,15 @@ class WalkerSettings:
     """
 
     beta: float = 130.0
-    inside_mm: float = 1.5
-    outside_mm: float = 4.0
+    inside_mm: float = 0.8
+    outside_mm: float = 1.5
 
 
 GRID = [
     WalkerSettings(beta, inside_mm, outside_mm)
     for beta in (30.0, 130.0, 500.0)
-    for inside_mm in (0.8, 1.5)
-    for outside_mm in (1.5, 4.0)
+    for inside_mm in (0.4, 0.8, 1.5)
+    for outside_mm in (0.8, 1.5, 4.0)
 ]
 
 

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -83,6 +83,13 @@ def drop_entry(folder: Path, case_id: str) -> None:
     (folder / f"{case_id}{ENDING}").unlink(missing_ok=True)
 
 
+def drop_others(folder: Path, case_ids: Collection[str]) -> None:
+    """Forget the scores of all other studies; a file that holds no scores is left."""
+    for path in folder.glob(f"*{ENDING}"):
+        if path.name.removesuffix(ENDING) not in case_ids and _read(path) is not None:
+            path.unlink(missing_ok=True)
+
+
 def read_entry(folder: Path, case_id: str) -> Entry | None:
     """Return what is kept of a study; None where that is nothing, or nothing of use."""
     return _read(folder / f"{case_id}{ENDING}")
@@ -131,18 +138,17 @@ class HeldScores:
             }
 
     def to_choose_by(self, models: Mapping[str, str]) -> dict[str, StudyScores]:
-        """Return the scores that these models gave, or those of the models before.
+        """Return the scores that these models gave, or others that scored more studies.
 
-        A new model has scored nothing yet, and what the last one said is better than nothing. Only
-        scores of the same models are compared: those of whichever scored more studies.
+        A new model has scored nothing yet, and what the last one said is better than nothing.
+        Scores of two pairs of models are never compared.
         """
         mine, groups = self.by(models), defaultdict[str, dict[str, StudyScores]](dict)
         with self._lock:
             for name, held in self._held.items():
                 if held.entry is not None and held.entry.rules == RULES:
                     groups[str(held.entry.models)][name] = held.entry.scores
-        most = max(groups.values(), key=len, default=mine)
-        return most if len(most) > len(mine) else mine
+        return max((mine, *groups.values()), key=len)
 
     def _refresh(self) -> None:
         try:

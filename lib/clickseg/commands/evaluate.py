@@ -15,7 +15,7 @@ import typer
 from clickseg.clicks import Click
 from clickseg.commands.trained import count_trained_on
 from clickseg.drawing import Outlines, draw_picture
-from clickseg.evaluation.methods import parse_method, train_minutes
+from clickseg.evaluation.methods import manifests_of, parse_method, train_minutes
 from clickseg.evaluation.run import (
     OWN,
     Job,
@@ -81,13 +81,13 @@ def evaluate(
     if side != ALL and given is not None:
         cases = of_sides(cases, given, (side,))
     check_start(start, cases)
-    plan = Plan(clicks, cast(Robot, robot), seed, start, cast(Sequences, sequences))
-    work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
-    results = run_jobs(work, jobs)
-    seen = {name: count_trained_on(name, folder, cases) for name, folder in methods}
+    seen = {one[0]: count_trained_on(manifests_of(*one), cases) for one in methods}
     for name, count in seen.items():
         if count:
             typer.echo(f"{name} was trained on {count} of these {len(cases)} studies", err=True)
+    plan = Plan(clicks, cast(Robot, robot), seed, start, cast(Sequences, sequences))
+    work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
+    results = run_jobs(work, jobs)
     told = asdict(plan) | {"side": side, "code": code_version(), "trained_on": seen}
     told |= {"versions": versions}
     summed = {

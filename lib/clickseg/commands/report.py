@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from clickseg.atomic import write_text
+from clickseg.atomic import PART, write_text
 from clickseg.commands.segment import Device
 from clickseg.models import WEIGHTS, load_initial, pattern_of
 from clickseg.report.origin import dates_of, read_index
@@ -37,7 +37,7 @@ def report(
         str | None,
         typer.Option(
             help="Regular expression: its first group, or its match, in the id of a study is the"
-            " patient. Without it the one in the recipe of the models counts."
+            " patient. Without it a PACS tells, or the one in the recipe of the models."
         ),
     ] = None,
     device: Device = "cpu",
@@ -50,7 +50,8 @@ def report(
     cases, alike = distinct_cases(studies)
     _try_to_write(out)
     index, ids = read_index(studies), [*(case.case_id for case in cases), *alike]
-    visits = visits_of(ids, pattern, told_patients(studies), dates_of(index))
+    told = told_patients(studies) if patient is None else None
+    visits = visits_of(ids, pattern, told, dates_of(index))
     patients = by_patient(_each(cases, alike, studies, index, visits, outline), visits)
     write_text(out, render(patients, str(studies), datetime.now(UTC).astimezone(), name))
     typer.echo(f"wrote {out}: {_told(patients)}")
@@ -66,7 +67,7 @@ def _try_to_write(out: Path) -> None:
         if out.is_dir():
             raise IsADirectoryError("it is a folder")
         out.parent.mkdir(parents=True, exist_ok=True)
-        NamedTemporaryFile(prefix=f".part-{out.name}-", dir=out.parent).close()
+        NamedTemporaryFile(prefix=f"{PART}{out.name}-", dir=out.parent).close()
     except OSError as error:
         raise typer.BadParameter(f"--out {str(out)!r} cannot be written: {error}") from error
 

@@ -15,6 +15,7 @@ from clickseg.choosing.cached import (
     Entry,
     content_of,
     drop_entry,
+    drop_others,
     read_entry,
     write_entry,
 )
@@ -35,7 +36,8 @@ def score(
 ) -> None:
     """Score studies: how uncertain, how much in dispute, and what they look like.
 
-    A run that stopped goes on. Scores of other models or of files that changed are made anew.
+    A run that stopped goes on. Scores of other models or of files that changed are made anew; those
+    of studies that are gone go, too.
     A study that cannot be scored is told of and skipped.
     """
     pair = load_pair(models, correction or models, device)
@@ -43,6 +45,7 @@ def score(
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     done, fingerprint = {"scored": 0, "there": 0, "skipped": 0}, Fingerprints()
+    drop_others(out, {case.case_id for case in cases})
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task("studies", total=len(cases) + len(alike))
         for name, several in alike.items():

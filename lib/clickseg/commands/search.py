@@ -16,6 +16,7 @@ from clickseg.evaluation.search import METHODS
 from clickseg.evaluation.search import search as search_settings
 from clickseg.evaluation.table import SHOWN, line_of
 from clickseg.machine import describe_machine
+from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS
 from clickseg.study import labeled_cases
 
@@ -30,7 +31,7 @@ def search(
 ) -> None:
     """Try all settings of a method; write NAME.json and NAME.md, the best first."""
     cases = labeled_cases(studies, labels)
-    seen = count_trained_on("graph_cut", models, cases)  # by the initial model of a folder
+    seen = count_trained_on([read_manifest(models, "initial")], cases)
     if seen:
         typer.echo(
             f"the initial model was trained on {seen} of these {len(cases)} studies: its outlines "

@@ -28,7 +28,7 @@ from clickseg.models import WEIGHTS, pattern_of, trained_on
 from clickseg.parallel import in_processes
 from clickseg.process import keep_freed_memory
 from clickseg.study import Case, labeled_cases, remember_studies, remembering_studies
-from clickseg.training.split import patient_of, split_cases, told_patients, without_tested
+from clickseg.training.split import patient_of, split_cases, told_of, without_tested
 from clickseg.training.start import select
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def simulate_loop(
     cases = without_tested(labeled_cases(studies), studies, pattern)
     ids = [case.case_id for case in cases]
     of_patient = SplitConfig(patient=pattern, validation=held)
-    split = split_cases(ids, of_patient, HELD_SEED, told_patients(studies))
+    split = split_cases(ids, of_patient, HELD_SEED, told_of(cases))
     if not split.validation:
         raise ConfigError(f"--held {held} of {len(ids)} studies leaves none to measure on")
     _check_apart(cases, split.validation, base, replay, pattern)
@@ -116,13 +116,14 @@ def _check_apart(
     Raises:
         ConfigError: with a patient that is on both sides.
     """
-    others = [] if replay is None else [case.case_id for case in labeled_cases(replay)]
+    there = [] if replay is None else labeled_cases(replay)
+    others, told = [case.case_id for case in there], told_of([*cases, *there])
     for where, theirs, mine in (
         ("--base was trained on", trained_on(base), held),
         ("--replay holds", others, [case.case_id for case in cases]),
     ):
-        both = {patient_of(name, pattern) for name in theirs}
-        both &= {patient_of(name, pattern) for name in mine}
+        both = {patient_of(name, pattern, told) for name in theirs}
+        both &= {patient_of(name, pattern, told) for name in mine}
         if both:
             raise ConfigError(
                 f"{where} {min(both)} and {len(both) - 1} more patients of --studies, which the "

@@ -26,7 +26,7 @@ from clickseg.tables.measure import Sides, check_readable, measure
 from clickseg.tables.plan import Row, Table, load_table, recipe_of
 from clickseg.tables.report import as_markdown, report
 from clickseg.training.loop import Run
-from clickseg.training.split import patient_of, split_cases
+from clickseg.training.split import patient_of, split_cases, told_of
 from clickseg.training.start import select
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,8 @@ def table(
 def _with_enough(plan: Table, file: Path, cases: Sequence[Case]) -> list[Row]:
     """Return the rows for which there are studies enough; the others stay empty in the table."""
     config = recipe_of(plan, plan.rows[0], file, 0)
-    count = len(split_cases([case.case_id for case in cases], config.split, 0).training)
+    ids = [case.case_id for case in cases]
+    count = len(split_cases(ids, config.split, 0, told_of(cases)).training)
     for row in plan.rows:
         if (row.cases or 0) > count:
             logger.warning(
@@ -90,13 +91,13 @@ def _with_enough(plan: Table, file: Path, cases: Sequence[Case]) -> list[Row]:
 
 def sides_of(config: Config, row: Row, cases: Sequence[Case], test: Sequence[Case]) -> Sides:
     """Divide by patient; of the training cases take as many as the row says, drawn by the seed."""
-    split = split_cases([case.case_id for case in cases], config.split, config.seed)
-    patients = sorted({patient_of(name, config.split.patient) for name in split.training})
+    told = told_of(cases)
+    split = split_cases([case.case_id for case in cases], config.split, config.seed, told)
+    patient = {name: patient_of(name, config.split.patient, told) for name in split.training}
+    patients = sorted({*patient.values()})
     order = np.random.default_rng(config.seed).permutation(len(patients))
     rank = {patients[index]: place for place, index in enumerate(order)}
-    drawn = sorted(
-        split.training, key=lambda name: (rank[patient_of(name, config.split.patient)], name)
-    )
+    drawn = sorted(split.training, key=lambda name: (rank[patient[name]], name))
     by_id = {case.case_id: case for case in cases}
     return Sides(
         [by_id[name] for name in drawn[: row.cases]], select(cases, split.validation), test
@@ -105,8 +106,9 @@ def sides_of(config: Config, row: Row, cases: Sequence[Case], test: Sequence[Cas
 
 def check_apart(config: Config, cases: Sequence[Case], test: Sequence[Case]) -> None:
     """Refuse to measure on patients that are trained on; raises ``ConfigError``."""
+    pattern, told = config.split.patient, told_of([*cases, *test])
     known, asked = (
-        {patient_of(case.case_id, config.split.patient) for case in side} for side in (cases, test)
+        {patient_of(case.case_id, pattern, told) for case in side} for side in (cases, test)
     )
     if known & asked:
         both = ", ".join(sorted(known & asked)[:5])

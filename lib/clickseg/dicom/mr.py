@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
+from clickseg.atomic import PART
 from clickseg.geometry import LPS_FROM_RAS, Grid
 from clickseg.volume import SHEAR, ImageError, Volume
 
@@ -125,7 +126,7 @@ def write_series(
         common.RescaleSlope, common.RescaleIntercept = slope, intercept
         common.RescaleType = "US"  # unspecified
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".part-{folder.name}-", dir=folder.parent))
+    part = Path(tempfile.mkdtemp(prefix=f"{PART}{folder.name}-", dir=folder.parent))
     names = []
     try:
         for k in range(stored.shape[2]):

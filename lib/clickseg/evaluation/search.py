@@ -22,7 +22,7 @@ from clickseg.evaluation.run import fingerprints
 from clickseg.initial import Initial
 from clickseg.modelfile import code_version
 from clickseg.models import load_initial
-from clickseg.precision import one_thread
+from clickseg.precision import has_bfloat16, one_thread
 from clickseg.study import Case, Study, read_case_label, read_study
 
 
@@ -83,7 +83,7 @@ def search(
         raise MethodError(f"{name} has no settings; those with some: {', '.join(METHODS)}")
     initial, version = load_initial(folder)
     curves = [
-        _curves(METHODS[name], case, initial, [version, clicks, code_version()], out / name)
+        _curves(METHODS[name], case, initial, version, clicks, out / name)
         for case in tqdm(cases, desc=name, unit="study")
     ]
     rows = []
@@ -107,13 +107,14 @@ def _curves(
     searched: Searched,
     case: Case,
     initial: Callable[[Study], Initial],
-    plan: Sequence[Any],
+    version: str,
+    clicks: int,
     out: Path,
 ) -> list[list[float]]:
     """Return Dice after 0, 1, ... clicks of one study, as many as were made, for all settings."""
-    version, clicks, _ = plan
     grid = [asdict(settings) for settings in searched.grid]
-    asked = {"plan": list(plan), "grid": grid, "files": fingerprints(case)}
+    plan = [version, clicks, code_version(), has_bfloat16("cpu")]
+    asked = {"plan": plan, "grid": grid, "files": fingerprints(case)}
     path = out / f"{case.case_id}.json"
     if path.is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))

@@ -21,6 +21,10 @@ SAME = ("clicks", "robot", "seed", "sequences", "files")
 """What readings must have in common, study by study, to stand in one table."""
 
 
+BY_METHOD = ("start", "side", "code", "versions", "trained_on")
+"""What a plan tells of the methods that were read by it."""
+
+
 class MergeError(ValueError):
     """Evaluations that do not fit together; the text says which and why."""
 
@@ -67,6 +71,8 @@ def read_evaluation(folder: Path) -> Evaluation:
         )
         minutes = {name: one.get("train_minutes") for name, one in summary["methods"].items()}
         told = {key: summary[key] for key in ("plan", "command", "machine")}
+        for key in BY_METHOD:
+            told["plan"][key]
         for result in results:
             for key in SAME:
                 result["settings"][key]

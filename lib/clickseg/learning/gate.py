@@ -21,8 +21,8 @@ ROUNDING = 1e-9
 class Verdict:
     """What the gate found. ``before`` and ``after`` are mean and worst decile of the Dice.
 
-    ``p``: of a paired Wilcoxon test, None where fewer than six cases differ. ``false``: in how many
-    tumor-free cases either model outlines something.
+    ``p``: of a paired Wilcoxon test, None where fewer than six cases differ. ``false_outlines``:
+    how many tumor-free cases get an outline by the old model, and by the new one.
     """
 
     is_better: bool
@@ -31,7 +31,7 @@ class Verdict:
     before: tuple[float, float]
     after: tuple[float, float]
     p: float | None
-    false: tuple[int, int]
+    false_outlines: tuple[int, int]
 
 
 def judge(
@@ -54,8 +54,10 @@ def judge(
         ValueError: if the cases differ, or none has a tumor.
     """
     names = [name for name in before if name not in tumor_free]
-    if before.keys() != after.keys() or not names:
+    if before.keys() != after.keys():
         raise ValueError(f"scores of the same cases were wanted, got {[*before]} and {[*after]}")
+    if not names:
+        raise ValueError(f"a case with a tumor was wanted, none of {[*before]} has one")
     free = before.keys() - set(names)
     old_false, new_false = (sum(scores[name] < 1 for name in free) for scores in (before, after))
     pairs = np.array([(before[name], after[name]) for name in names])

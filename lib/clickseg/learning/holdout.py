@@ -59,7 +59,7 @@ def grow_holdout(
         told = told_patients(path.parents[1])
         patients = {name: patient_of(name, pattern, told) for name in case_ids}
         present = {*patients.values()}
-        trained = {patient_of(name, pattern) for name in known}
+        trained = {patient_of(name, pattern, told) for name in known}
         new = sorted(present - {*sides}, key=lambda name: (name in trained, rank_of(name)))
         wanted = wanted_number(len(present), share)
         held = sum(sides.get(name) == HELD for name in present)

@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +159,7 @@ class ModelStore:
             self.check_base()
             write_text(self._base_file, json.dumps(self._base_hashes()) + "\n")
             for left in folder.glob(f"{PART}*"):  # of a process that was killed
-                shutil.rmtree(left)
+                shutil.rmtree(left, ignore_errors=True)
             number = 1 + max(one.number for one in self.versions(name))
             place = folder / f"{number:04d}-{manifest.short_hash}"
             part = Path(tempfile.mkdtemp(prefix=PART, dir=folder))
@@ -176,8 +176,9 @@ class ModelStore:
             try:
                 self._set({**self.current(), name: place.name})
             except BaseException:
-                if self._current_or_base()[name] != place.name:
-                    shutil.rmtree(place, ignore_errors=True)
+                with suppress(ModelError):  # nobody knows whether it counts: it stays
+                    if self.current()[name] != place.name:
+                        shutil.rmtree(place, ignore_errors=True)
                 raise
             self._prune(name)
         return self.version(name, place.name)

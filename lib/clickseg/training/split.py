@@ -94,14 +94,21 @@ def split_cases(
     studies of a known patient never move it. One patient alone is for training. ``told``: as
     ``patient_of``.
     """
-    patient = {name: patient_of(name, config.patient, told) for name in sorted(case_ids)}
-    ranked = sorted(sorted({*patient.values()}), key=lambda name: rank_of(name, seed))
+    patient, ranked = _ranked(case_ids, config, seed, told)
     count = min(round(config.validation * len(ranked)), len(ranked) - 1)
     held = set(ranked[: max(count, 0)])
     sides: tuple[list[str], list[str]] = ([], [])
     for name in patient:
         sides[patient[name] in held].append(name)
     return Split(tuple(sides[0]), tuple(sides[1]))
+
+
+def _ranked(
+    case_ids: Sequence[str], config: SplitConfig, seed: int, told: Mapping[str, str] | None
+) -> tuple[dict[str, str], list[str]]:
+    """Return the patient of each case, by the order of ids, and all patients by their rank."""
+    patient = {name: patient_of(name, config.patient, told) for name in sorted(case_ids)}
+    return patient, sorted({*patient.values()}, key=lambda name: rank_of(name, seed))
 
 
 def folds_of(
@@ -112,8 +119,7 @@ def folds_of(
     told: Mapping[str, str] | None = None,
 ) -> list[Split]:
     """Divide cases into ``count`` folds by patient; each split validates on one of them."""
-    patient = {name: patient_of(name, config.patient, told) for name in sorted(case_ids)}
-    ranked = sorted(sorted({*patient.values()}), key=lambda name: rank_of(name, seed))
+    patient, ranked = _ranked(case_ids, config, seed, told)
     fold = {name: index % count for index, name in enumerate(ranked)}
     numbers = {name: fold[patient[name]] for name in patient}
     return [
