@@ -122,17 +122,13 @@ class PacsDatastore(PacsIndex):
             return False
         image_id = image.t1ce.uid
         try:
-            mirror(self._pacs, image, self._file_of(image_id))
+            self._mirror(image)
         except (ImageError, PacsError) as error:
             if not isinstance(error, UnreachableError):
                 self._failed_s[image_id] = time.monotonic()
             if isinstance(error, PacsError):
                 raise
             logger.warning("%s cannot be scored: %s", image_id, error)
-            return True
-        with self.changing() as entries:
-            if image_id in entries:
-                entries[image_id].image.info["fetched"] = image.stored
         return True
 
     def _next_to_bring(self, wanted: int) -> RemoteImage | None:
@@ -210,8 +206,14 @@ class PacsDatastore(PacsIndex):
         image = self._known_image(image_id)
         entry = self._datastore.objects[image_id]
         if not file.is_file() or entry.image.info.get("fetched") != image.stored:
-            mirror(self._pacs, image, file)
-            with self.changing() as entries:
+            self._mirror(image)
+
+    def _mirror(self, image: RemoteImage) -> None:
+        """Fetch an image and its T2, and note as what; it may have left the PACS meanwhile."""
+        image_id = image.t1ce.uid
+        mirror(self._pacs, image, self._file_of(image_id))
+        with self.changing() as entries:
+            if image_id in entries:
                 entries[image_id].image.info["fetched"] = image.stored
 
     def _fetch_label(self, image_id: str) -> None:
