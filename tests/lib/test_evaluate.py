@@ -22,10 +22,9 @@ from clickseg.study import Study, find_case
 from clickseg.volume import ImageError, Volume, write_volume
 
 SAMPLE_DATA = Path(__file__).parents[2] / "sample-data"
+BESIDE = Path(__file__).parents[3] / "shared"
 STUDY_MAKER = Path(
-    os.environ.get(
-        "STUDY_MAKER", Path(__file__).parents[3] / "shared" / "vs-bench" / "make_studies.py"
-    )
+    os.environ.get("STUDY_MAKER") or next(BESIDE.glob("*/make_studies.py"), BESIDE / "none")
 )
 """Makes studies of real outlines; it lies beside the repository where there is one."""
 
