@@ -197,7 +197,8 @@ class PlanarConfig:
     ``window`` is what the network sees, in pixels a side, a multiple of 16 since it is halved four
     times; it is laid ``margin`` times around mask and clicks, and is at least ``smallest_mm`` wide;
     FocalClick's second one, around what changed, at least ``focus_mm``. ``start``: share of
-    training items that begin with a faulty mask, the others begin with nothing.
+    training items that begin with a faulty mask, the others begin with nothing. ``real``: share of
+    faulty masks that are real errors, where a training is given some; the rest are simulated.
     """
 
     method: Literal["ritm", "focal_click"]
@@ -210,6 +211,7 @@ class PlanarConfig:
     filters: tuple[Count, Count, Count, Count]
     fit: FitConfig
     start: Share
+    real: Share = 0.0
     drop: DropConfig
 
 

@@ -113,3 +113,27 @@ def test_time_is_summed_over_a_resumed_run(tmp_path):
 def test_a_tensorboard_log_is_written(tmp_path):
     train(tmp_path)
     assert list((tmp_path / "log" / "test").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_batches_drawn_ahead_are_those_drawn_when_asked_for(tmp_path, stopped):
+    def loss_with_a_draw_of_its_own(net, x):
+        return loss_of(net, x) * (1 + torch.rand(1)).mean()
+
+    def run(name, workers, epochs):
+        there = Run(tmp_path / name, "test", 1, workers=workers)
+        config = replace(FIT, schedule="plateau", epochs=epochs)
+        return fit(network(), config, there, draw, loss_with_a_draw_of_its_own)
+
+    if stopped:
+        run("ahead", 2, 2)
+    ahead, alone = run("ahead", 2, 4), run("alone", 0, 4)
+    assert torch.equal(ahead.weight, alone.weight)
+
+
+def test_an_error_of_a_process_that_draws_ahead_is_told(tmp_path):
+    def broken(_rng):
+        raise ValueError("no such case")
+
+    with pytest.raises(ValueError, match="no such case"):
+        fit(network(), FIT, Run(tmp_path, "test", 1, workers=1), broken, loss_of)

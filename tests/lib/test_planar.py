@@ -21,8 +21,9 @@ from clickseg.config import ConfigError, RivalConfig, checked, load_recipe
 from clickseg.geometry import Grid
 from clickseg.networks.click_unet import Refiner
 from clickseg.study import Study
+from clickseg.training.augment import augmentation
 from clickseg.training.loop import Run
-from clickseg.training.planar import boundary_of, planar_dice, train_planar
+from clickseg.training.planar import boundary_of, draw_item, planar_dice, train_planar
 from clickseg.training.prepare import Prepared
 
 RIVALS = Path(__file__).parents[2] / "configs" / "rivals"
@@ -249,6 +250,30 @@ def prepared(name, rows):
     nothing = torch.zeros(1, 1, 1, 1)
     region, truth = torch.from_numpy(image).half(), torch.from_numpy(label)
     return Prepared(name, region, truth, (), nothing, nothing, True, np.eye(4))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_faulty_mask_is_the_real_one_where_there_is_one(share):
+    config = replace(small(), start=1.0, real=share)
+    case = prepared("one", slice(24, 44))
+    real = torch.zeros_like(case.region_label)
+    real[:, 40:56, 4:18] = 1  # far from what a deformed outline could be
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        transform = augmentation((72, 64, 3), (0, 0, 0), (14, 14, 3))
+        item = draw_item(case, real, transform, (0.5, 0.5), config, rng)
+        overlap = (item.part.mask & item.label).sum() / item.part.mask.sum()
+        assert (overlap < 0.5) == (share == 1.0)
+
+
+def test_where_the_real_mask_is_right_an_error_is_simulated():
+    config = replace(small(), start=1.0, real=1.0)
+    case = prepared("one", slice(24, 44))
+    transform = augmentation((72, 64, 3), (0, 0, 0), (14, 14, 3))
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        item = draw_item(case, case.region_label, transform, (0.5, 0.5), config, rng)
+        assert (item.part.mask != item.label).any()
 
 
 @pytest.mark.parametrize("method", ["ritm", "focal_click"])

@@ -128,6 +128,43 @@ def test_a_rival_is_trained_and_answers(studies, tmp_path):
         build_method("ritm_static", folder)
 
 
+def test_errors_that_do_not_fit_a_rival_are_refused(studies, tmp_path):
+    command = ["train", "rival", "--studies", str(studies), "--out", str(tmp_path / "run")]
+
+    def refused(recipe, errors, part="rival"):
+        words = ["train", part, *command[2:], "--config", str(RIVALS / f"{recipe}.yaml")]
+        result = CliRunner().invoke(app, [*words, "--errors", str(errors)])
+        assert result.exit_code
+        assert not (tmp_path / "run").exists()
+        return str(result.exception) + result.output
+
+    small = tmp_path / "small.pt"
+    torch.save({"VS-1": torch.zeros(1, 9, 8, 7, dtype=torch.uint8)}, small)
+    assert "shape (1, 144, 144, 36)" in refused("ritm_static", small)
+    assert "it has (1, 9, 8, 7)" in refused("ritm_static", small)
+    assert "it learns from no real errors" in refused("deep_edit", small)
+    (tmp_path / "none.pt").write_bytes(b"")
+    for name in ("none.pt", "missing.pt"):
+        assert "cannot be read as real_errors.pt" in refused("ritm_static", tmp_path / name)
+    assert "--errors is for a rival" in refused("ritm_static", small, "correction")
+
+
+def test_a_rival_learns_from_real_errors(studies, tmp_path, monkeypatch):
+    import clickseg.training.rival as rival
+
+    monkeypatch.setattr(rival, "REGION", (36, 36, 12))
+    config = load_recipe(RIVALS / "ritm_static.yaml", RivalConfig)
+    fit = replace(config.rival.fit, epochs=1, steps_per_epoch=1, batch=2, bfloat16=False)
+    small_one = replace(config.rival, window=32, filters=(4, 4, 8, 8), fit=fit)
+    recipe, errors = tmp_path / "tiny.yaml", tmp_path / "real_errors.pt"
+    save_config(replace(config, rival=small_one), recipe)
+    torch.save({"VS-2": torch.ones(1, 36, 36, 12, dtype=torch.uint8)}, errors)
+    command = ["train", "rival", "--studies", str(studies), "--config", str(recipe)]
+    words = [*command, "--out", str(tmp_path / "run"), "--errors", str(errors), "--workers", "1"]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    assert read_manifest(tmp_path / "run", "rival").metrics["real_errors"] == 1
+
+
 def test_a_folder_without_labels_is_refused(tmp_path):
     write_case(tmp_path, "VS-1", (30, 26, 9), 4.0, label=False)
     with pytest.raises(ImageError, match=r"labels .* were wanted, there are none in .*final"):

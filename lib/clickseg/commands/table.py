@@ -43,6 +43,9 @@ def table(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Processes that draw batches ahead; a GPU is idle without.", min=0)
+    ] = 0,
 ) -> None:
     """Train each row with each seed; write a table named as the file, .json and .md."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -64,7 +67,9 @@ def table(
         for seed, row in itertools.product(numbers, rows):
             config = recipe_of(plan, row, file, seed)
             sides = sides_of(config, row, cases, tested)
-            run = Run(out / "runs" / _name(plan, config, sides), "cuts", seed, device)
+            run = Run(
+                out / "runs" / _name(plan, config, sides), "cuts", seed, device, workers=workers
+            )
             measured[row.name][seed] = measure(plan.measure, config, sides, run)
             values = report(plan, measured) | told
             write_text(out / f"{file.stem}.json", json.dumps(values, indent=1) + "\n")

@@ -69,6 +69,14 @@ def train(
         str, typer.Option(help="What the studies are, in words, for the manifest.")
     ] = "",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(help="Processes that draw batches ahead; a GPU is idle without.", min=0),
+    ] = 0,
+    errors: Annotated[
+        Path | None,
+        typer.Option(help="real_errors.pt of our correction's run, for a rival to learn from."),
+    ] = None,
     store: Annotated[
         Path | None,
         typer.Option(help="Update the published models there, as a server does, by --studies."),
@@ -114,6 +122,8 @@ def train(
     if part is Part.CLICK or config is None or out is None:
         raise typer.BadParameter("a training from scratch wants --config and --out, and a part "
                                  "other than click; an update wants --store")  # fmt: skip
+    if errors is not None and part is not Part.RIVAL:
+        raise typer.BadParameter("--errors is for a rival; our correction makes its own")
     where = _tracking(tracking, tracking_uri, tracking_experiment_name, out)
     cases = labeled_cases(studies, labels)
     device = join_processes(device)
@@ -126,11 +136,11 @@ def train(
         adopt_split(cases, given, recipe, out)
     with tracked(where, f"train-{part}", part=str(part), config=config.name):
         if isinstance(recipe, RivalConfig):
-            train_rival(cases, recipe, out, device, source)
+            train_rival(cases, recipe, out, device, source, workers, errors)
         elif part is Part.CORRECTION:
-            train_correction(cases, recipe, out, device, source)
+            train_correction(cases, recipe, out, device, source, workers)
         else:
-            train_initial(cases, recipe, out, device, source)
+            train_initial(cases, recipe, out, device, source, workers)
     leave_processes()
 
 

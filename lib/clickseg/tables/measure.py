@@ -146,7 +146,9 @@ def _train_initial(
     folder, ids = run.folder / "initial", [[c.case_id for c in s] for s in (training, validation)]
     folder.mkdir(parents=True, exist_ok=True)
     write_split(Split(tuple(ids[0]), tuple(ids[1])), folder / "split.json")
-    manifest = train_initial([*training, *validation], config, folder, run.device)
+    manifest = train_initial(
+        [*training, *validation], config, folder, run.device, workers=run.workers
+    )
     run.seconds["initial"] = 60 * float(manifest.data["minutes"])
     segment, _ = load_initial(folder, run.device)
     return segment, segment.network  # type: ignore[attr-defined]

@@ -25,7 +25,12 @@ from clickseg.training.two_stage import region_size
 
 
 def train_correction(
-    cases: Sequence[Case], config: Config, out: Path, device: str, source: str = ""
+    cases: Sequence[Case],
+    config: Config,
+    out: Path,
+    device: str,
+    source: str = "",
+    workers: int = 0,
 ) -> Manifest:
     """Train, validate and write the correction model.
 
@@ -39,7 +44,7 @@ def train_correction(
     """
     check_networks(config)
     split = begin(cases, config, out)
-    run = Run(out, "correction", config.seed, device)
+    run = Run(out, "correction", config.seed, device, workers=workers)
     initial, recipe = config.initial, config.correction
     sides = [select(cases, ids) for ids in (split.training, split.validation)]
     if isinstance(recipe, PasteConfig):

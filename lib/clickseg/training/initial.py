@@ -18,7 +18,12 @@ from clickseg.training.whole_volume import train_whole_volume
 
 
 def train_initial(
-    cases: Sequence[Case], config: Config, out: Path, device: str, source: str = ""
+    cases: Sequence[Case],
+    config: Config,
+    out: Path,
+    device: str,
+    source: str = "",
+    workers: int = 0,
 ) -> Manifest:
     """Train, validate and write the initial model.
 
@@ -28,7 +33,7 @@ def train_initial(
     """
     check_networks(config)
     split = begin(cases, config, out)
-    run = Run(out, "initial", config.seed, device)
+    run = Run(out, "initial", config.seed, device, workers=workers)
     recipe = config.initial
     sides = [select(cases, ids) for ids in (split.training, split.validation)]
     if isinstance(recipe, WholeVolumeConfig):

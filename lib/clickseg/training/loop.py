@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from clickseg.atomic import replacing
 from clickseg.config import FitConfig
 from clickseg.precision import has_bfloat16
 from clickseg.training import processes
+from clickseg.training.draws import Place, drawn
 from clickseg.training.tracking import mlflow_logger
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class Run:
     ``seconds``: how long each network was trained, by name, before a run was resumed included.
     Runs made of a run by ``replace`` share it. ``watch`` is told of each epoch once it is saved.
     ``parts``: batches a step, whose losses are averaged; at least one a process.
+    ``workers``: processes that draw batches ahead.
     """
 
     folder: Path
@@ -66,6 +69,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     watch: Callable[[Epoch], None] | None = None
     parts: int = 1
+    workers: int = 0
 
 
 def fit(
@@ -100,17 +104,12 @@ def fit(
     parts = max(run.parts, processes.count())
     mine = range(processes.number(), parts, processes.count())
 
-    def step(engine: Engine, number: int) -> float:
+    def step(_engine: Engine, _number: int) -> float:
         network.train()
         optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        for part in mine:
-            # The first part is seeded as the only one of a process alone.
-            rng = np.random.default_rng(
-                [run.seed, engine.state.epoch, number, *([part] * (part > 0))]
-            )
-            torch.manual_seed(int(rng.integers(2**31)))
-            batch = draw(rng)
+        for _ in mine:
+            batch = next(batches)
             with torch.autocast(device_type, torch.bfloat16, enabled=is_short):
                 loss = loss_of(network, batch) / parts
             loss.backward()  # type: ignore[no-untyped-call]
@@ -131,6 +130,13 @@ def fit(
     checkpoint = run.folder / f"{run.name}.checkpoint.pt"
     done = _resume(checkpoint, kept, run)
     before = run.seconds[run.name] = seconds_in(checkpoint)
+    places = [
+        Place(run.seed, *place)
+        for place in itertools.product(
+            range(done + 1, config.epochs + 1), range(config.steps_per_epoch), mine
+        )
+    ]
+    batches = drawn(places, draw, run.workers)
     losses = EpochOutputStore()
     losses.attach(trainer, "losses")
     started = time.monotonic()

@@ -8,12 +8,13 @@ width of the window is drawn anew for most items (optimal crop).
 
 Differs from the publications: the rate falls by a polynomial over a fixed number of steps, as ours
 does, in place of a plateau and an early stop, so that all methods have a stated budget; half of
-the items begin with a faulty mask, since a start mask is what they are compared on.
+the items begin with a faulty mask, since a start mask is what they are compared on. Given the real
+errors that our correction learns from, a share of those masks is theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,16 +128,19 @@ def train_planar(
     spacing_mm: tuple[float, float],
     config: PlanarConfig,
     run: Run,
+    real: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Train a network in place."""
+    """Train a network in place; ``real``: masks ``(1, I, J, K)`` in the regions of some cases."""
     tumors = [case for case in training if case.has_tumor]
     size = tumors[0].region.shape[1:]
     transform = augmentation((size[0], size[1], 3), (6, 6, 0), (14, 14, 3))
+    masks = real or {}
 
     def draw(rng: np.random.Generator) -> list[Item]:
+        chosen = [tumors[rng.integers(len(tumors))] for _ in range(config.fit.batch)]
         return [
-            draw_item(tumors[rng.integers(len(tumors))], transform, spacing_mm, config, rng)
-            for _ in range(config.fit.batch)
+            draw_item(case, masks.get(case.case_id), transform, spacing_mm, config, rng)
+            for case in chosen
         ]
 
     def loss_of(net: PlanarNetwork, items: list[Item]) -> Tensor:
@@ -152,23 +156,31 @@ def train_planar(
 
 def draw_item(
     case: Prepared,
+    real: Tensor | None,
     transform: Any,
     spacing_mm: tuple[float, float],
     config: PlanarConfig,
     rng: np.random.Generator,
 ) -> Item:
-    """Draw a slice of a tumor, changed at random, with nothing or a faulty mask to start from."""
+    """Draw a slice of a tumor, changed at random, with nothing or a faulty mask to start from.
+
+    ``real``: the mask of the initial network in the region of the case, if there is one.
+    """
     filled = np.flatnonzero(case.region_label[0, :, :, 1:-1].numpy().any(axis=(0, 1))) + 1
+    masks = case.region_label if real is None else torch.cat([case.region_label, real])
     truth = np.zeros((0, 0), dtype=np.uint8)
     while not truth.any():  # what is turned and moved may leave the slice
         k = int(rng.choice(filled))
         around = (..., slice(k - 1, k + 2))
-        image, label = augment(transform, case.region[around], case.region_label[around], rng)
-        truth = label[0, :, :, 1].numpy().astype(np.uint8)
+        image, turned = augment(transform, case.region[around], masks[around], rng)
+        truth = turned[0, :, :, 1].numpy().astype(np.uint8)
     image = drop_sequences(image, config.drop, rng)
     mask = np.zeros_like(truth)
     if rng.random() < config.start:
-        mask = deformed_mistake(truth, rng, unchanged=0.0)
+        is_real = real is not None and rng.random() < config.real
+        mask = turned[-1, :, :, 1].numpy().astype(np.uint8) if is_real else truth
+        if np.array_equal(mask, truth):
+            mask = deformed_mistake(truth, rng, unchanged=0.0)
         if np.array_equal(mask, truth):  # of a few pixels: nothing would be left to click
             mask = np.zeros_like(truth)
     return Item(

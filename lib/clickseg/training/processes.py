@@ -49,6 +49,7 @@ def _work(
     os.environ |= {
         "RANK": str(number),
         "LOCAL_RANK": str(number),
+        "LOCAL_WORLD_SIZE": str(count),
         "WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
@@ -60,15 +61,20 @@ def _work(
 def join_processes(device: str) -> str:
     """Join the processes that were started with this one, if any were; return the device to use.
 
-    Each process gets a GPU of its own.
+    Each process gets a GPU of its own; where there are fewer, several share one, which pays
+    where a step keeps the CPU busier than the GPU.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return device
     is_cuda = torch.device(device).type == "cuda"
+    backend = "gloo"
     if is_cuda:
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        gpus = torch.cuda.device_count()
+        device = f"cuda:{int(os.environ['LOCAL_RANK']) % gpus}"
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if is_cuda else "gloo", timeout=LONGEST_WAIT)
+        if int(os.environ.get("LOCAL_WORLD_SIZE", gpus + 1)) <= gpus:
+            backend = "nccl"  # it refuses two processes on one GPU
+    distributed.init_process_group(backend, timeout=LONGEST_WAIT)
     return device
 
 
@@ -125,10 +131,15 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Add up the gradients of all processes, in place; one that is missing counts as zeros."""
     if count() == 1:
         return
-    for parameter in parameters:
+    for parameter in (held := list(parameters)):
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        distributed.all_reduce(parameter.grad)
+    gradients = [parameter.grad for parameter in held if parameter.grad is not None]
+    total = torch.cat([gradient.flatten() for gradient in gradients])  # one message, not hundreds
+    distributed.all_reduce(total)
+    parts = torch.split(total, [gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def sum_values(value: float, device: str) -> float:

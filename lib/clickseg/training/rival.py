@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from clickseg.baselines.planar import PlanarNetwork
 from clickseg.baselines.rivals import NAME
-from clickseg.config import DeepEditConfig, RivalConfig
+from clickseg.config import ConfigError, DeepEditConfig, RivalConfig
 from clickseg.modelfile import Manifest
 from clickseg.networks import build_network
 from clickseg.study import Case
@@ -29,16 +31,28 @@ COARSE_MM = (3.0, 3.0, 3.0)
 
 
 def train_rival(
-    cases: Sequence[Case], config: RivalConfig, out: Path, device: str, source: str = ""
+    cases: Sequence[Case],
+    config: RivalConfig,
+    out: Path,
+    device: str,
+    source: str = "",
+    workers: int = 0,
+    errors: Path | None = None,
 ) -> Manifest:
     """Train, validate and write a model.
 
+    ``errors``: real errors that a training of our correction wrote; of other cases none are taken.
+
     Raises:
+        ConfigError: if ``errors`` cannot be read, is of masks that do not fit, or is given to a
+            method that begins with no mask.
         ImageError: if no case can be read.
     """
+    real = {} if errors is None else _read_errors(errors, config)
     split = begin(cases, config, out)
-    run = Run(out, NAME, config.seed, device)
-    recipe, metrics = config.rival, {}
+    run = Run(out, NAME, config.seed, device, workers=workers)
+    recipe = config.rival
+    metrics: dict[str, float] = {}
     spacing_mm = recipe.spacing_mm if isinstance(recipe, DeepEditConfig) else SPACING_MM
     training, validation = (
         prepare_cases(select(cases, ids), spacing_mm, REGION, COARSE_MM, config.seed) if ids else []
@@ -57,10 +71,27 @@ def train_rival(
             }
         return finish(NAME, editor, config, split, run, metrics, source)
     network, pixel_mm = PlanarNetwork(recipe), SPACING_MM[:2]
-    train_planar(network, training, validation, pixel_mm, recipe, run)
+    train_planar(network, training, validation, pixel_mm, recipe, run, real)
+    metrics["real_errors"] = float(sum(case.case_id in real for case in training))
     if validation:
-        metrics = {
+        metrics |= {
             f"slice_dice_after_{clicks}": planar_dice(network, validation, pixel_mm, recipe, clicks)
             for clicks in (1, 3, 5)
         }
     return finish(NAME, network, config, split, run, metrics, source)
+
+
+def _read_errors(path: Path, config: RivalConfig) -> dict[str, Tensor]:
+    if isinstance(config.rival, DeepEditConfig):
+        raise ConfigError("deep_edit begins with no mask: it learns from no real errors")
+    try:
+        real: dict[str, Tensor] = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ConfigError(f"{path} cannot be read as real_errors.pt of a correction") from error
+    shapes = {tuple(mask.shape) for mask in real.values()}
+    if shapes != {(1, *REGION)}:
+        raise ConfigError(
+            f"{path} must hold masks of shape {(1, *REGION)} at {SPACING_MM} mm, it has "
+            f"{', '.join(map(str, sorted(shapes))) or 'none'}"
+        )
+    return real
