@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clickseg.baselines import bifseg
-from clickseg.baselines.bifseg import CLICK_WEIGHT, Bifseg, _way_mm, weights
+from clickseg.baselines.bifseg import CLICK_WEIGHT, Bifseg, _way_mm, weights, without_left_out
 from clickseg.baselines.region import region_of
 from clickseg.clicks import Click
 from clickseg.config import load_config
@@ -70,6 +70,20 @@ def test_doubt_and_nearby_clicks_of_the_other_kind_do_not_count(study):
     prob[found] = 0.05  # the cut contradicts the network: that is what there is to learn
     contradicted = weights(region, found, prob)
     assert contradicted[region.voxels[0][0] + 6, region.voxels[0][1], k] == 1
+
+
+def test_what_the_outline_left_out_stays_out_after_learning(study):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[20:30, 18:28, 6:13] = 1
+    prob = np.full(SHAPE, 0.1, np.float32)
+    outlined, clicked, left_out = (np.s_[i : i + 4, 20:24, 8:11] for i in (24, 36, 46))
+    for part in (outlined, clicked, left_out):
+        prob[part] = 0.9
+    region = region_of(study, mask, (click((37, 21, 9), True), click((47, 21, 9), False)))
+    kept = np.zeros(SHAPE, np.float32)
+    kept[region.where] = without_left_out(prob[region.where], region)
+    assert kept[outlined].min() == kept[clicked].min() == np.float32(0.9)
+    np.testing.assert_allclose(kept[left_out], 0.1, atol=1e-6)
 
 
 def test_an_edge_lengthens_the_way(study):

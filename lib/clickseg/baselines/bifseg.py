@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from skimage.graph import MCP_Geometric
 from torch import Tensor, nn
 from torch.nn import functional
@@ -143,7 +144,7 @@ class _Learning:
         where, values = box.put_back(said, self.start.shape)  # type: ignore[arg-type]
         prob = before.copy()
         _lay(values[0].numpy(), where, prob, region.where)
-        return prob
+        return without_left_out(prob, region)
 
     def _learn(
         self, box: Box, region: Region, found: NDArray[np.bool_], prob: NDArray[np.float32]
@@ -168,6 +169,19 @@ class _Learning:
         whole = torch.zeros(1, *self.start.shape)
         whole[(0, *region.where)] = torch.from_numpy(values)
         return box.take(whole, "nearest")[None]
+
+
+def without_left_out(prob: NDArray[np.float32], region: Region) -> NDArray[np.float32]:
+    """Return a probability without parts that neither the start mask nor a click holds.
+
+    What the network takes for tumor there was left out of the outline before: as in ``kept_prob``
+    it is as likely background.
+    """
+    parts, _ = ndimage.label(prob > 0.5, np.ones((3, 3, 3)))
+    held = region.mask > 0
+    held[tuple(region.voxels[region.is_foreground].T)] = True
+    is_left_out = (parts > 0) & ~np.isin(parts, parts[held])
+    return np.where(is_left_out, 1 - prob, prob)
 
 
 def weights(
