@@ -86,6 +86,24 @@ def test_alone_there_is_nobody_to_join():
     leave_processes()
 
 
+@pytest.mark.parametrize(
+    ("gpus", "processes", "device", "backend"),
+    [(4, 4, "cuda:3", "nccl"), (1, 4, "cuda:0", "gloo"), (2, 4, "cuda:1", "gloo")],
+)
+def test_processes_share_gpus_where_there_are_fewer(monkeypatch, gpus, processes, device, backend):
+    seen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", seen.append)
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda name, **_: seen.append(name)
+    )
+    told = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "LOCAL_RANK": 3}
+    for name, value in told.items():
+        monkeypatch.setenv(name, str(value))
+    assert join_processes("cuda") == device
+    assert seen == [device, backend]
+
+
 if __name__ == "__main__":
     out = Path(sys.argv[1])
     join_processes("cpu")
