@@ -94,11 +94,20 @@ class LocateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SmallPatchConfig:
+    """Smaller patches, on which a share of the steps of a training is made: they take less time."""
+
+    patch: Size3
+    share: Share
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SegmentConfig:
     """The fine network that outlines it in a small region."""
 
     spacing_mm: Spacing
     patch: Size3
+    small: SmallPatchConfig | None = None
     margin_mm: Positive
     network: NetworkConfig
     fit: FitConfig

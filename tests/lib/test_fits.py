@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clickseg.config import ConfigError, load_config
+from clickseg.config import ConfigError, SmallPatchConfig, load_config
 from clickseg.training.correction import train_correction
 from clickseg.training.fits import check_networks
 from clickseg.training.initial import train_initial
@@ -50,6 +50,9 @@ def test_an_initial_network_that_does_not_fit_is_told(name):
         ConfigError, match=rf"initial.{name}.patch: .* 2 channels of \(50, 64, 24\)"
     ):
         check_networks(replace(OURS, initial=initial))
+    segment = replace(OURS.initial.segment, small=SmallPatchConfig(patch=(50, 64, 16), share=0.5))
+    with pytest.raises(ConfigError, match=r"segment.small.patch: .* 2 channels of \(50, 64, 16\)"):
+        check_networks(replace(OURS, initial=replace(OURS.initial, segment=segment)))
     whole = replace(PUBLISHED.initial, size=(100, 128, 40))
     with pytest.raises(ConfigError, match=r"initial.size: unet3d does not take 2 channels"):
         check_networks(replace(PUBLISHED, initial=whole))

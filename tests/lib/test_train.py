@@ -15,6 +15,7 @@ from clickseg.clicks import Click
 from clickseg.config import (
     ConfigError,
     RivalConfig,
+    SmallPatchConfig,
     config_from,
     load_config,
     load_recipe,
@@ -28,9 +29,11 @@ from clickseg.study import labeled_cases, read_study
 from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
 from clickseg.training.local import ball_loss, click_scores, region_study
+from clickseg.training.loop import Run
 from clickseg.training.prepare import Prepared, prepare_cases
 from clickseg.training.split import read_split
 from clickseg.training.start import begin
+from clickseg.training.two_stage import train_segment
 from clickseg.volume import ImageError
 
 RIVALS = DEFAULT.parent / "rivals"
@@ -212,6 +215,22 @@ def test_a_tumor_free_study_is_prepared_without_one(studies):
     assert not case.has_tumor
     assert not case.region_label.any()
     assert not case.coarse_label.any()
+
+
+def test_a_share_of_the_steps_is_made_on_smaller_patches(studies, tmp_path):
+    config, case = tiny().initial, prepare(labeled_cases(studies))[0]
+    segment = replace(
+        config.segment,
+        small=SmallPatchConfig(patch=(8, 12, 4), share=0.75),
+        fit=replace(config.segment.fit, steps_per_epoch=40),
+    )
+    network, shapes = torch.nn.Conv3d(2, 1, 1), []
+    network.register_forward_pre_hook(lambda _net, given: shapes.append(given[0].shape[2:]))
+    run = Run(tmp_path, "initial", 1)
+    config = replace(config, segment=segment)
+    train_segment(network, [case], [], config, run, segment.fit)
+    assert set(shapes) == {(8, 12, 4), segment.patch}
+    assert 22 <= shapes.count((8, 12, 4)) <= 38  # of 40; within three deviations of 30
 
 
 def test_ball_loss_by_hand():

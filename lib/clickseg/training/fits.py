@@ -32,6 +32,8 @@ def check_networks(config: Config) -> None:
     else:
         for name, stage in (("locate", initial.locate), ("segment", initial.segment)):
             _check(f"initial.{name}.patch", stage.network, (2, *stage.patch))
+        if (small := initial.segment.small) is not None:
+            _check("initial.segment.small.patch", initial.segment.network, (2, *small.patch))
     if isinstance(correction, PasteConfig):
         _check("correction.cut", correction.network, (3, *cut_size(correction)), is_paste=True)
     else:

@@ -85,11 +85,15 @@ def train_segment(
     name: str = "segment",
 ) -> None:
     """Train the fine network on regions around tumors, a sixth of them without one."""
-    patch = config.segment.patch
-    transform = augmentation(patch, (20, 20, 5), (14, 14, 5))
+    small = config.segment.small
+    whole, part = (
+        augmentation(patch, (20, 20, 5), (14, 14, 5))
+        for patch in (config.segment.patch, config.segment.patch if small is None else small.patch)
+    )
     loss = DiceCELoss(sigmoid=True, batch=True)
 
     def draw(rng: np.random.Generator) -> Pair:
+        transform = whole if small is None or rng.random() >= small.share else part
         return _batch(_fine_item(training, config, transform, rng) for _ in range(fit_config.batch))
 
     def loss_of(net: nn.Module, batch: Pair) -> Tensor:
