@@ -82,7 +82,7 @@ def in_processes(
 
 
 def _prepare(prepare: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         if prepare is not None:
             prepare(*arguments)
@@ -96,8 +96,12 @@ def _do(do: Callable[[Piece], Result], piece: Piece) -> Result:
     return do(piece)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let no process go on by itself for hours after the one it works for was killed."""
+    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def _wait_for_the_end() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

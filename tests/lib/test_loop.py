@@ -1,4 +1,10 @@
+import gc
+import multiprocessing
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,3 +143,49 @@ def test_an_error_of_a_process_that_draws_ahead_is_told(tmp_path):
 
     with pytest.raises(ValueError, match="no such case"):
         fit(network(), FIT, Run(tmp_path, "test", 1, workers=1), broken, loss_of)
+
+
+def test_no_process_is_left_that_drew_ahead(tmp_path):
+    def broken_loss(_net, _batch):
+        raise MemoryError
+
+    def left():
+        return {*multiprocessing.active_children()} - before
+
+    before = {*multiprocessing.active_children()}
+    gc.disable()  # nothing may wait for it
+    try:
+        fit(network(), FIT, Run(tmp_path / "whole", "test", 1, workers=2), draw, loss_of)
+        assert not left()
+        with pytest.raises(MemoryError):
+            fit(network(), FIT, Run(tmp_path / "broken", "test", 1, workers=2), draw, broken_loss)
+        assert not left()
+    finally:
+        gc.enable()
+
+
+def test_processes_that_drew_ahead_end_with_the_training(tmp_path):
+    """Also where what they drew, more than a pipe holds, is never asked for."""
+    source = f"""
+import os, pathlib, signal, time
+import numpy as np
+from clickseg.training.draws import Place, drawn
+
+def draw(rng):
+    pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()
+    return rng.normal(size=100_000)
+
+batches = drawn([Place(1, 1, step, 0) for step in range(99)], draw, 2)
+next(batches)
+time.sleep(2)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", source], check=False, timeout=120)
+    numbers = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(numbers) == 2
+    for _ in range(200):
+        if not any(Path("/proc", str(number)).exists() for number in numbers):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("processes go on by themselves")

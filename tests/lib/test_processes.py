@@ -13,7 +13,7 @@ import torch
 from tiny import DEFAULT, tiny, write_case
 from torch import nn
 
-from clickseg.config import load_config, save_config
+from clickseg.config import ConfigError, load_config, save_config
 from clickseg.modelfile import read_manifest
 from clickseg.training.loop import Run, fit
 from clickseg.training.processes import join_processes, leave_processes, number
@@ -102,6 +102,13 @@ def test_processes_share_gpus_where_there_are_fewer(monkeypatch, gpus, processes
         monkeypatch.setenv(name, str(value))
     assert join_processes("cuda") == device
     assert seen == [device, backend]
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="no GPU is to be seen"):
+        join_processes("cuda")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,14 @@ def test_tables_are_made_of_different_recipes(path):
     assert len(measured) == len(table.rows)
 
 
+@pytest.mark.parametrize("name", ["networks", "cut_size", "depth"])
+def test_networks_that_are_compared_have_equal_channels(name):
+    path = TABLES / f"{name}.yaml"
+    table = load_table(path)
+    recipes = [recipe_of(table, row, path, seed=1) for row in table.rows]
+    assert len({str(r.correction.network.arguments["features"]) for r in recipes}) == 1
+
+
 def test_a_row_changes_what_it_names_and_nothing_else():
     path = TABLES / "losses.yaml"
     table = load_table(path)

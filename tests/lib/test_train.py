@@ -26,6 +26,7 @@ from clickseg.evaluation.methods import build_method, parse_method, train_minute
 from clickseg.modelfile import ModelError, read_manifest
 from clickseg.models import load_models
 from clickseg.study import labeled_cases, read_study
+from clickseg.training import rival
 from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
 from clickseg.training.local import ball_loss, click_scores, region_study
@@ -134,8 +135,8 @@ def test_a_rival_is_trained_and_answers(studies, tmp_path):
 def test_errors_that_do_not_fit_a_rival_are_refused(studies, tmp_path):
     command = ["train", "rival", "--studies", str(studies), "--out", str(tmp_path / "run")]
 
-    def refused(recipe, errors, part="rival"):
-        words = ["train", part, *command[2:], "--config", str(RIVALS / f"{recipe}.yaml")]
+    def refused(errors, recipe=RIVALS / "ritm_static.yaml", part="rival"):
+        words = ["train", part, *command[2:], "--config", str(recipe)]
         result = CliRunner().invoke(app, [*words, "--errors", str(errors)])
         assert result.exit_code
         assert not (tmp_path / "run").exists()
@@ -143,29 +144,81 @@ def test_errors_that_do_not_fit_a_rival_are_refused(studies, tmp_path):
 
     small = tmp_path / "small.pt"
     torch.save({"VS-1": torch.zeros(1, 9, 8, 7, dtype=torch.uint8)}, small)
-    assert "shape (1, 144, 144, 36)" in refused("ritm_static", small)
-    assert "it has (1, 9, 8, 7)" in refused("ritm_static", small)
-    assert "it learns from no real errors" in refused("deep_edit", small)
+    assert "shape (1, 144, 144, 36)" in refused(small)
+    assert "it has (1, 9, 8, 7)" in refused(small)
+    assert "it learns from no real errors" in refused(small, RIVALS / "deep_edit.yaml")
+    unused = tmp_path / "unused.yaml"
+    config = load_recipe(RIVALS / "ritm_static.yaml", RivalConfig)
+    save_config(replace(config, rival=replace(config.rival, real=0.0)), unused)
+    assert "no real errors are used" in refused(small, unused)
     (tmp_path / "none.pt").write_bytes(b"")
-    for name in ("none.pt", "missing.pt"):
-        assert "cannot be read as real_errors.pt" in refused("ritm_static", tmp_path / name)
-    assert "--errors is for a rival" in refused("ritm_static", small, "correction")
+    (tmp_path / "text.pt").write_text("no weights at all")
+    for name in ("none.pt", "text.pt", "missing.pt"):
+        assert "cannot be read as real_errors.pt" in refused(tmp_path / name)
+    for number, other in enumerate([[torch.zeros(1)], {"epoch": 3}, {}]):
+        torch.save(other, tmp_path / f"{number}.pt")
+        assert "it is another file" in refused(tmp_path / f"{number}.pt")
+    assert "--errors is for a rival" in refused(small, part="correction")
+
+
+def small_rival(folder, monkeypatch):
+    """A recipe that looks at small regions and begins with nothing but real errors."""
+    monkeypatch.setattr(rival, "REGION", (36, 36, 12))
+    config = load_recipe(RIVALS / "ritm_static.yaml", RivalConfig)
+    fit = replace(config.rival.fit, epochs=1, steps_per_epoch=2, batch=2, bfloat16=False)
+    recipe = folder / "tiny.yaml"
+    tiny_one = replace(config.rival, window=32, filters=(4, 4, 8, 8), fit=fit, start=1.0, real=1.0)
+    save_config(replace(config, rival=tiny_one), recipe)
+    return ["--config", str(recipe)]
+
+
+def write_errors(path, studies, shift):
+    """Write the labels, moved along I, as what a network said of the studies."""
+    cases = prepare_cases(labeled_cases(studies), rival.SPACING_MM, rival.REGION, (3, 3, 3), 1)
+    masks = {case.case_id: case.region_label.roll(shift, 1) for case in cases}
+    torch.save(masks, path)
+    return ["--errors", str(path)]
 
 
 def test_a_rival_learns_from_real_errors(studies, tmp_path, monkeypatch):
-    import clickseg.training.rival as rival
+    words = ["train", "rival", "--studies", str(studies), *small_rival(tmp_path, monkeypatch)]
+    errors = write_errors(tmp_path / "real_errors.pt", studies, 3)
+    others = write_errors(tmp_path / "others.pt", studies, 4)
 
-    monkeypatch.setattr(rival, "REGION", (36, 36, 12))
-    config = load_recipe(RIVALS / "ritm_static.yaml", RivalConfig)
-    fit = replace(config.rival.fit, epochs=1, steps_per_epoch=1, batch=2, bfloat16=False)
-    small_one = replace(config.rival, window=32, filters=(4, 4, 8, 8), fit=fit)
-    recipe, errors = tmp_path / "tiny.yaml", tmp_path / "real_errors.pt"
-    save_config(replace(config, rival=small_one), recipe)
-    torch.save({"VS-2": torch.ones(1, 36, 36, 12, dtype=torch.uint8)}, errors)
-    command = ["train", "rival", "--studies", str(studies), "--config", str(recipe)]
-    words = [*command, "--out", str(tmp_path / "run"), "--errors", str(errors), "--workers", "1"]
-    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
-    assert read_manifest(tmp_path / "run", "rival").metrics["real_errors"] == 1
+    def run(name, *more):
+        return CliRunner().invoke(app, [*words, "--out", str(tmp_path / name), *more])
+
+    assert run("with", *errors).exit_code == 0
+    assert run("ahead", *errors, "--workers", "2").exit_code == 0
+    assert run("without").exit_code == 0
+    made = {name: read_manifest(tmp_path / name, "rival") for name in ("with", "ahead", "without")}
+    assert made["with"].sha256 == made["ahead"].sha256 != made["without"].sha256
+    assert made["with"].data["real_errors"]["studies"] == 5
+    assert "real_errors" not in made["without"].data
+    for name, given in [("with", ()), ("with", others), ("without", errors)]:
+        assert "began with other real errors" in str(run(name, *given).exception)
+    assert run("with", *errors).exit_code == 0
+
+
+def test_errors_of_other_studies_are_refused(studies, tmp_path, monkeypatch):
+    words = ["train", "rival", "--studies", str(studies), *small_rival(tmp_path, monkeypatch)]
+    errors = write_errors(tmp_path / "far.pt", studies, 18)
+    out = ["--out", str(tmp_path / "run")]
+    assert "a median Dice of 0.0" in str(CliRunner().invoke(app, [*words, *errors, *out]).exception)
+    torch.save({"VS-9": torch.ones(1, 36, 36, 12, dtype=torch.uint8)}, tmp_path / "none.pt")
+    given = ["--errors", str(tmp_path / "none.pt"), "--out", str(tmp_path / "none")]
+    assert "it holds 0 of" in str(CliRunner().invoke(app, [*words, *given]).exception)
+
+
+@pytest.mark.parametrize("train", [train_initial, train_correction])
+def test_a_model_is_the_same_where_its_batches_are_drawn_ahead(studies, tmp_path, train):
+    hashes = {
+        train(
+            labeled_cases(studies), tiny(), tmp_path / f"{workers}", "cpu", workers=workers
+        ).sha256
+        for workers in (0, 1)
+    }
+    assert len(hashes) == 1
 
 
 def test_a_folder_without_labels_is_refused(tmp_path):

@@ -172,14 +172,15 @@ class _Learning:
 
 
 def without_left_out(prob: NDArray[np.float32], region: Region) -> NDArray[np.float32]:
-    """Return a probability without parts that neither the start mask nor a click holds.
+    """Return a probability without parts that neither the start mask nor a click on tumor holds.
 
-    What the network takes for tumor there was left out of the outline before: as in ``kept_prob``
-    it is as likely background.
+    What the network takes for tumor there is not in the outline, which is one component: as in
+    ``kept_prob`` it is as likely background, for the cut and for what is learned of it.
     """
     parts, _ = ndimage.label(prob > 0.5, np.ones((3, 3, 3)))
     held = region.mask > 0
-    held[tuple(region.voxels[region.is_foreground].T)] = True
+    for voxel in region.voxels[region.is_foreground]:
+        held |= region.ball(voxel, CLICK_MM)
     is_left_out = (parts > 0) & ~np.isin(parts, parts[held])
     return np.where(is_left_out, 1 - prob, prob)
 

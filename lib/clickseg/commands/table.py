@@ -44,7 +44,7 @@ def table(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
     workers: Annotated[
-        int, typer.Option(help="Processes that draw batches ahead; a GPU is idle without.", min=0)
+        int, typer.Option(help="More processes, which draw batches ahead of a GPU.", min=0)
     ] = 0,
 ) -> None:
     """Train each row with each seed; write a table named as the file, .json and .md."""

@@ -71,7 +71,7 @@ def train(
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
     workers: Annotated[
         int,
-        typer.Option(help="Processes that draw batches ahead; a GPU is idle without.", min=0),
+        typer.Option(help="More processes, which draw batches ahead of a GPU.", min=0),
     ] = 0,
     errors: Annotated[
         Path | None,
@@ -101,12 +101,12 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     if store is not None:
-        from_scratch = (config, out, labels, split)
+        from_scratch = (config, out, labels, split, errors, workers or None)
         if part not in UPDATED or any(option is not None for option in from_scratch):
             wanted = " or ".join(UPDATED)
             raise typer.BadParameter(
-                f"--store updates {wanted} by the labels of --studies; --config, --out, "
-                "--labels and --split are for a training from scratch"
+                f"--store updates {wanted} by the labels of --studies; --config, --out, --labels, "
+                "--split, --workers and --errors are for a training from scratch"
             )
         models, settings = ModelStore(store, base), load_update(update)
         device = join_processes(device)

@@ -1,12 +1,12 @@
 """Initial segmentation as published: one 3D U-Net on the whole, shrunken volume.
 
 Each axial slice is resized to one in-plane size whatever its pixels are in mm; slices are not
-resampled. Each sequence is scaled to 0 to 1. The network sees 40 slices: scans with fewer are
-padded with zeros on both sides.
+resampled. Each sequence is scaled to 0 to 1. The network sees as many slices as its recipe says, 40
+in the publication: scans with fewer are padded with zeros on both sides.
 
 Differs from the publication where that cannot be done without the answer: it cropped 40 slices
-around the tumor. Here a scan with more than 40 is covered by windows of 40 that overlap by half,
-and their probabilities are averaged. In training the network never saw slices far from a tumor, so
+around the tumor. Here a scan with more is covered by windows that overlap by half, and their
+probabilities are averaged. In training the network never saw slices far from a tumor, so
 it may find spurious ones there.
 """
 

@@ -1,18 +1,22 @@
 """The batches of a training, in order, drawn where they are needed or ahead by other processes.
 
-A batch depends on its place alone, so it is the same wherever it is drawn. Ahead pays where the
-network is quick, as on a GPU: one that is drawn takes as long as a few steps there.
+A batch depends on its place alone, so it is the same wherever it is drawn. To draw ahead pays where
+a step takes less time than its batch, as on a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
+
+from clickseg.parallel import end_with_parent
+from clickseg.precision import one_thread
 
 Batch = TypeVar("Batch")
 
@@ -22,7 +26,7 @@ AHEAD = 4
 
 @dataclass(frozen=True)
 class Place:
-    """Of a batch in a training: the ``part`` of a step, counted from 0, of an epoch."""
+    """Where a batch belongs: epochs count from 1, steps of an epoch and parts of a step from 0."""
 
     seed: int
     epoch: int
@@ -48,32 +52,40 @@ class _Draws(Dataset[tuple[int, Any]], Generic[Batch]):
         rng = np.random.default_rng([place.seed, place.epoch, place.step, *more])
         seed = int(rng.integers(2**31))
         torch.manual_seed(seed)
-        return seed, self._draw(rng)
+        with one_thread():  # on several the last bits are others
+            return seed, self._draw(rng)
 
 
 def drawn(
     places: Sequence[Place], draw: Callable[[np.random.Generator], Batch], workers: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield a batch a place, in order; torch's generator is seeded for what is drawn after it.
+
+    Close it: the processes end then.
 
     Args:
         places: where the batches belong.
-        draw: makes a batch of its place's generator; never on a GPU.
+        draw: makes a batch of its place's generator and of nothing that changes, on the CPU. What
+            it makes can be pickled.
         workers: processes that draw ahead; with 0 a batch is drawn when it is asked for.
     """
     if not places:
         return
-    loader: DataLoader[Any] = DataLoader(
-        _Draws(places, draw),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=AHEAD if workers else None,
-        # What is drawn from is there already, and not sent to each process.
-        multiprocessing_context="fork" if workers else None,
-        collate_fn=_as_it_is,
-        worker_init_fn=_on_one_thread,
-    )
-    for seed, batch in loader:
+    with warnings.catch_warnings():
+        # That there are more than the system has cores is for whoever asked for them to know.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader: DataLoader[Any] = DataLoader(
+            _Draws(places, draw),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            # What is drawn from is there already, and not sent to each process.
+            multiprocessing_context="fork" if workers else None,
+            collate_fn=_as_it_is,
+            worker_init_fn=_begin,
+        )
+        batches = iter(loader)
+    for seed, batch in batches:
         torch.manual_seed(seed)
         yield batch
 
@@ -82,5 +94,5 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def _on_one_thread(_number: int) -> None:
-    torch.set_num_threads(1)
+def _begin(_number: int) -> None:
+    end_with_parent()

@@ -86,7 +86,7 @@ def fit(
         network: what to train; changed in place.
         config: how long and how fast.
         run: where its checkpoint and TensorBoard log go.
-        draw: makes a batch from a generator that is seeded by epoch and step.
+        draw: makes a batch from a generator that is seeded by epoch and step; see ``drawn``.
         loss_of: the loss of a batch.
         validate: a number per epoch, lower is better; logged, and used by ``plateau``.
     """
@@ -172,6 +172,7 @@ def fit(
         )
     if done < config.epochs:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.closing(batches))
             if processes.is_first():
                 board = TensorboardLogger(log_dir=str(run.folder / "log" / run.name))
                 # The run of MLflow is closed by whoever opened it: it may have other trainings.

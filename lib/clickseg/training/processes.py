@@ -17,6 +17,8 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
+from clickseg.config import ConfigError
+
 T = TypeVar("T")
 
 LONGEST_WAIT = timedelta(hours=12)
@@ -62,7 +64,10 @@ def join_processes(device: str) -> str:
     """Join the processes that were started with this one, if any were; return the device to use.
 
     Each process gets a GPU of its own; where there are fewer, several share one, which pays
-    where a step keeps the CPU busier than the GPU.
+    where a step keeps the CPU busier than the GPU. Machines that train together are alike.
+
+    Raises:
+        ConfigError: if there is no GPU.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return device
@@ -70,10 +75,12 @@ def join_processes(device: str) -> str:
     backend = "gloo"
     if is_cuda:
         gpus = torch.cuda.device_count()
+        if gpus == 0:
+            raise ConfigError("--device cuda was wanted, no GPU is to be seen")
         device = f"cuda:{int(os.environ['LOCAL_RANK']) % gpus}"
         torch.cuda.set_device(device)
-        if int(os.environ.get("LOCAL_WORLD_SIZE", gpus + 1)) <= gpus:
-            backend = "nccl"  # it refuses two processes on one GPU
+        if int(os.environ.get("LOCAL_WORLD_SIZE", gpus)) <= gpus:
+            backend = "nccl"  # quicker, but it refuses two processes on one GPU
     distributed.init_process_group(backend, timeout=LONGEST_WAIT)
     return device
 
@@ -131,10 +138,11 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Add up the gradients of all processes, in place; one that is missing counts as zeros."""
     if count() == 1:
         return
-    for parameter in (held := list(parameters)):
+    gradients = []
+    for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in held if parameter.grad is not None]
+        gradients.append(parameter.grad)
     total = torch.cat([gradient.flatten() for gradient in gradients])  # one message, not hundreds
     distributed.all_reduce(total)
     parts = torch.split(total, [gradient.numel() for gradient in gradients])

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from clickseg.atomic import write_text
 from clickseg.baselines.planar import PlanarNetwork
 from clickseg.baselines.rivals import NAME
 from clickseg.config import ConfigError, DeepEditConfig, RivalConfig
+from clickseg.metrics import dice
 from clickseg.modelfile import Manifest
 from clickseg.networks import build_network
 from clickseg.study import Case
 from clickseg.training.deep_edit import deep_edit_dice, train_deep_edit
 from clickseg.training.loop import Run
 from clickseg.training.planar import planar_dice, train_planar
-from clickseg.training.prepare import prepare_cases
+from clickseg.training.prepare import Prepared, prepare_cases
+from clickseg.training.processes import is_first
 from clickseg.training.start import begin, finish, select
 
 SPACING_MM = (0.5, 0.5, 1.5)
@@ -28,6 +35,13 @@ REGION = (144, 144, 36)
 
 COARSE_MM = (3.0, 3.0, 3.0)
 """Of the whole volumes, which are kept but not looked at here."""
+
+
+LEAST_OVERLAP = 0.1
+"""Of the median mask with its label, as Dice: less is of other studies with the same names."""
+
+GIVEN = "given_errors.json"
+"""In a run's folder: the hash of the real errors that it began with."""
 
 
 def train_rival(
@@ -41,15 +55,19 @@ def train_rival(
 ) -> Manifest:
     """Train, validate and write a model.
 
-    ``errors``: real errors that a training of our correction wrote; of other cases none are taken.
+    ``errors``: real errors that a training of our correction wrote, of the same studies.
 
     Raises:
-        ConfigError: if ``errors`` cannot be read, is of masks that do not fit, or is given to a
-            method that begins with no mask.
+        ConfigError: if ``errors`` cannot be read, is of other studies or regions, is not what the
+            run began with, or is given to a method or recipe that makes no use of it.
         ImageError: if no case can be read.
     """
     real = {} if errors is None else _read_errors(errors, config)
+    given = {"real_errors": {"sha256": _hash(errors), "studies": len(real)}} if errors else {}
+    _go_on_with(given, out)
     split = begin(cases, config, out)
+    if is_first():
+        write_text(out / GIVEN, json.dumps(given))
     run = Run(out, NAME, config.seed, device, workers=workers)
     recipe = config.rival
     metrics: dict[str, float] = {}
@@ -70,28 +88,64 @@ def train_rival(
                 for clicks in (0, 1, 3)
             }
         return finish(NAME, editor, config, split, run, metrics, source)
+    if errors is not None:
+        _check_errors(errors, real, training)
     network, pixel_mm = PlanarNetwork(recipe), SPACING_MM[:2]
     train_planar(network, training, validation, pixel_mm, recipe, run, real)
-    metrics["real_errors"] = float(sum(case.case_id in real for case in training))
     if validation:
-        metrics |= {
+        metrics = {
             f"slice_dice_after_{clicks}": planar_dice(network, validation, pixel_mm, recipe, clicks)
             for clicks in (1, 3, 5)
         }
-    return finish(NAME, network, config, split, run, metrics, source)
+    return finish(NAME, network, config, split, run, metrics, source, given)
 
 
 def _read_errors(path: Path, config: RivalConfig) -> dict[str, Tensor]:
-    if isinstance(config.rival, DeepEditConfig):
+    recipe = config.rival
+    if isinstance(recipe, DeepEditConfig):
         raise ConfigError("deep_edit begins with no mask: it learns from no real errors")
+    if recipe.start * recipe.real == 0:
+        raise ConfigError(f"{config.name} has rival.start or rival.real 0: no real errors are used")
     try:
-        real: dict[str, Tensor] = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        read: Any = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
         raise ConfigError(f"{path} cannot be read as real_errors.pt of a correction") from error
-    shapes = {tuple(mask.shape) for mask in real.values()}
+    masks = list(read.values()) if isinstance(read, dict) else []
+    if not masks or not all(isinstance(mask, Tensor) for mask in masks):
+        raise ConfigError(
+            f"{path} was wanted as real_errors.pt of a correction, it is another file"
+        )
+    shapes = {tuple(mask.shape) for mask in masks}
     if shapes != {(1, *REGION)}:
         raise ConfigError(
             f"{path} must hold masks of shape {(1, *REGION)} at {SPACING_MM} mm, it has "
-            f"{', '.join(map(str, sorted(shapes))) or 'none'}"
+            f"{', '.join(map(str, sorted(shapes)))}"
         )
-    return real
+    return dict(read)
+
+
+def _check_errors(path: Path, real: Mapping[str, Tensor], training: Sequence[Prepared]) -> None:
+    """Refuse masks of other studies, whose names may be the same."""
+    overlaps = [
+        dice(real[case.case_id].numpy(), case.region_label.numpy())
+        for case in training
+        if case.case_id in real and case.has_tumor
+    ]
+    if not overlaps or np.median(overlaps) < LEAST_OVERLAP:
+        raise ConfigError(
+            f"{path} must be of the training studies: it holds {len(overlaps)} of {len(training)}, "
+            f"with a median Dice of {np.median(overlaps) if overlaps else 0:.2f} to their labels"
+        )
+
+
+def _go_on_with(given: Mapping[str, Any], out: Path) -> None:
+    """Refuse to go on with other errors than a run began with."""
+    if not (out / "config.yaml").is_file():
+        return
+    path = out / GIVEN
+    if given != (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}):
+        raise ConfigError(f"{out} began with other real errors; give those, or use another --out")
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

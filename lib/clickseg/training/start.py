@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,11 @@ def finish(
     run: Run,
     metrics: dict[str, float],
     source: str,
+    given: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Write the model, with a manifest that says how it came to be.
 
-    ``source`` says in words what the studies are.
+    ``source`` says in words what the studies are, ``given`` what it was trained on besides.
     """
     data: dict[str, Any] = {
         "source": source,
@@ -119,7 +120,7 @@ def finish(
         "minutes": round(sum(run.seconds.values()) / 60, 1),
         "machine": describe_machine(),
         "torch": torch.__version__,
-    }
+    } | dict(given or {})
     manifest = Manifest(name, as_values(config), data, metrics)
     if not is_first():
         return manifest
