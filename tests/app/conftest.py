@@ -40,7 +40,7 @@ def weights(tmp_path_factory):
     initial = replace(
         recipe.initial,
         locate=replace(recipe.initial.locate, network=first, patch=(32, 32, 16)),
-        segment=replace(recipe.initial.segment, network=first, patch=(64, 64, 32)),
+        segment=replace(recipe.initial.segment, network=first, patch=(64, 64, 32), small=None),
         mirror=False,
         edges=None,
     )

@@ -22,7 +22,7 @@ def with_arguments(stage, **values):
 
 
 @pytest.mark.parametrize(
-    "name", ["default", "demonstration", "folded", "published", "small", "tables/published_small"]
+    "name", ["default", "demonstration", "published", "small", "tables/published_small", "unfolded"]
 )
 def test_all_recipes_fit(name):
     check_networks(load_config(CONFIGS / f"{name}.yaml"))
@@ -52,6 +52,9 @@ def test_an_initial_network_that_does_not_fit_is_told(name):
         check_networks(replace(OURS, initial=initial))
     segment = replace(OURS.initial.segment, small=SmallPatchConfig(patch=(50, 64, 16), share=0.5))
     with pytest.raises(ConfigError, match=r"segment.small.patch: .* 2 channels of \(50, 64, 16\)"):
+        check_networks(replace(OURS, initial=replace(OURS.initial, segment=segment)))
+    segment = replace(segment, small=SmallPatchConfig(patch=(64, 72, 16), share=0.5))
+    with pytest.raises(ConfigError, match=r"small.patch .* \(64, 64, 24\), is \(64, 72, 16\)"):
         check_networks(replace(OURS, initial=replace(OURS.initial, segment=segment)))
     whole = replace(PUBLISHED.initial, size=(100, 128, 40))
     with pytest.raises(ConfigError, match=r"initial.size: unet3d does not take 2 channels"):

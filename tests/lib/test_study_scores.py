@@ -253,7 +253,7 @@ def test_a_network_without_a_deepest_layer_has_scores_but_no_feature():
     assert scores.uncertainty > 0
 
 
-@pytest.mark.parametrize("name", ["default", "folded", "published"])
+@pytest.mark.parametrize("name", ["default", "unfolded", "published"])
 def test_the_networks_of_the_recipes_have_a_deepest_layer(name):
     from clickseg.networks import build_network
 

@@ -47,6 +47,7 @@ def tiny():
             segment=replace(
                 initial.segment,
                 patch=(16, 16, 8),
+                small=None,
                 fit=fit,
                 network=small(initial.segment.network, [2, 4, 8]),
             ),

@@ -33,6 +33,11 @@ def check_networks(config: Config) -> None:
         for name, stage in (("locate", initial.locate), ("segment", initial.segment)):
             _check(f"initial.{name}.patch", stage.network, (2, *stage.patch))
         if (small := initial.segment.small) is not None:
+            patch = initial.segment.patch
+            if any(a > b for a, b in zip(small.patch, patch, strict=True)):
+                raise ConfigError(
+                    f"initial.segment.small.patch must lie in the patch, {patch}, is {small.patch}"
+                )
             _check("initial.segment.small.patch", initial.segment.network, (2, *small.patch))
     if isinstance(correction, PasteConfig):
         _check("correction.cut", correction.network, (3, *cut_size(correction)), is_paste=True)
