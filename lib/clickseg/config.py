@@ -128,10 +128,19 @@ class EdgesConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class BorderConfig:
+    """What a border costs: ``weight`` and ``sigma`` as in ``minimum_cut.between``."""
+
+    weight: Positive
+    sigma: Positive
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TwoStageConfig:
     """Initial segmentation: locate coarsely, then outline finely.
 
-    ``edges``: None leaves outlines as the network draws them.
+    ``edges``: None leaves outlines as the network draws them. ``border``: None leaves them as
+    ``edges`` do.
     """
 
     method: Literal["two_stage"]
@@ -141,6 +150,7 @@ class TwoStageConfig:
     candidates: Count
     mirror: bool
     edges: EdgesConfig | None = None
+    border: BorderConfig | None = None
     folds: Annotated[int, Field(ge=2)]
     fold_epochs: Count
 

@@ -43,6 +43,7 @@ def weights(tmp_path_factory):
         segment=replace(recipe.initial.segment, network=first, patch=(64, 64, 32), small=None),
         mirror=False,
         edges=None,
+        border=None,
     )
     second = NetworkConfig(name="dynunet", arguments=small | {"in_channels": 5})
     correction = replace(

@@ -63,6 +63,7 @@ def two_stage(segment=None, locate=None):
         locate=replace(initial.locate, patch=(16, 16, 8)),
         segment=replace(initial.segment, patch=(32, 32, 8), margin_mm=4.0),
         edges=None,  # what the network says is the outline
+        border=None,
     )
     return TwoStage(Pair(locate or Bright(1.0), segment or Bright()), config)
 

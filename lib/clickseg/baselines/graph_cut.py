@@ -16,17 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
 from clickseg.clicks import Clicks
 from clickseg.initial import Initial
+from clickseg.minimum_cut import between, minimum_cut
 from clickseg.study import Study
-
-UNITS = 100
-"""Costs are whole numbers of hundredths: the flow is exact in them."""
 
 SURE = 0.95
 """Probabilities are kept this far from 0 and 1: no voxel but a click is beyond dispute."""
@@ -177,56 +173,10 @@ def cut(settings: CutSettings, region: Region, prob: NDArray[np.float32]) -> NDA
             _seed(costs, region.ball(voxel, CLICK_MM), kind)
     for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
         _seed(costs, tuple(voxel), bool(kind))  # no ball of the other kind covers a click
-    return _minimum_cut(costs, _edges(settings, region))
+    borders = between(region.image[0], region.spacing_mm, settings.weight, settings.sigma)
+    return minimum_cut(costs, borders)
 
 
 def _seed(costs: NDArray[Any], where: Any, is_foreground: bool) -> None:
     costs[(int(is_foreground), *np.index_exp[where])] = 0
     costs[(int(not is_foreground), *np.index_exp[where])] = NEVER
-
-
-def _edges(
-    settings: CutSettings, region: Region
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]:
-    """Return pairs of neighbors, as flat indices, and what it costs to cut between them."""
-    index = np.arange(region.mask.size).reshape(region.mask.shape)
-    t1ce = region.image[0].astype(np.float64)
-    edges = []
-    for axis, spacing in enumerate(region.spacing_mm):
-        first, second = (
-            np.take(index, range(start, index.shape[axis] - 1 + start), axis).ravel()
-            for start in (0, 1)
-        )
-        difference = t1ce.ravel()[first] - t1ce.ravel()[second]
-        cost = settings.weight * np.exp(-(difference**2) / (2 * settings.sigma**2))
-        edges.append((first, second, cost * region.spacing_mm.min() / spacing))
-    return edges
-
-
-def _minimum_cut(
-    costs: NDArray[Any],
-    edges: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]],
-) -> NDArray[np.bool_]:
-    """Return which voxels stay with the source, which is foreground, after the cheapest cut."""
-    count = costs[0].size
-    source, sink, voxels = count, count + 1, np.arange(count)
-    rows = [np.full(count, source), voxels]
-    columns = [voxels, np.full(count, sink)]
-    values = [costs[0].ravel(), costs[1].ravel()]
-    for first, second, cost in edges:
-        rows += [first, second]
-        columns += [second, first]
-        values += [cost, cost]
-    capacity = csr_array(
-        (
-            np.rint(UNITS * np.concatenate(values)).astype(np.int32),
-            (np.concatenate(rows), np.concatenate(columns)),
-        ),
-        shape=(count + 2, count + 2),
-    )
-    left = capacity - maximum_flow(capacity, source, sink).flow
-    left.data = np.maximum(left.data, 0)
-    left.eliminate_zeros()
-    kept = np.zeros(count + 2, dtype=bool)
-    kept[breadth_first_order(left, source, return_predecessors=False)] = True
-    return kept[:count].reshape(costs[0].shape)

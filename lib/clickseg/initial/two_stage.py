@@ -19,6 +19,7 @@ from clickseg.config import TwoStageConfig
 from clickseg.cuts import Box, shrink
 from clickseg.doubt import most_uncertain
 from clickseg.edges import follow_edges
+from clickseg.initial.border import cheapest_border
 from clickseg.initial.result import Initial
 from clickseg.networks import build_network
 from clickseg.precision import answering
@@ -42,9 +43,10 @@ LEAST = np.float32(1e-6)
 LARGEST_MM = 60.0
 """No tumor is wider; what was located beyond is not looked at, so that no answer takes minutes."""
 
-_NOTHING: tuple[float, Slices, NDArray[np.float32], NDArray[np.bool_]] = (
+_NOTHING: tuple[float, Slices, NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]] = (
     0.0,
     (slice(0, 0), slice(0, 0), slice(0, 0)),
+    np.zeros((0, 0, 0), dtype=np.float32),
     np.zeros((0, 0, 0), dtype=np.float32),
     np.zeros((0, 0, 0), dtype=bool),
 )
@@ -75,14 +77,19 @@ class TwoStage:
         shape = study.grid.canonical.shape
         found = []
         for center_ijk, extent_mm, mass in self._locate(image, spacing_mm):
-            box, prob = self._segment(image, spacing_mm, center_ijk, extent_mm)
+            box, said, prob = self._segment(image, spacing_mm, center_ijk, extent_mm)
             component, weight = _surest_component(prob)
             # Both networks have a say: the coarse one takes a vessel for a tumor more easily.
-            found.append((mass * weight, box, prob, component))
-        best, box, prob, component = max(found, key=lambda item: item[0], default=_NOTHING)
+            found.append((mass * weight, box, said, prob, component))
+        best, box, said, prob, component = max(found, key=lambda item: item[0], default=_NOTHING)
         mask = study.grid.as_written(np.zeros(shape, dtype=np.uint8))
         if best == 0:
-            return Initial(mask, _NOTHING[2], _NOTHING[1], None)
+            return Initial(mask, prob, box, None)
+        if self.config.border is not None:
+            seen = study.image[(slice(None), *box)]
+            border = cheapest_border(component, said, seen, spacing_mm, self.config.border)
+            prob = np.where(border == component, prob, 1 - prob)
+            component = border
         mask[box] = component
         return Initial(mask, prob, box, most_uncertain([(prob, box)], spacing_mm))
 
@@ -133,17 +140,18 @@ class TwoStage:
         spacing_mm: NDArray[np.float64],
         center_ijk: NDArray[np.float64],
         extent_mm: NDArray[np.float64],
-    ) -> tuple[Slices, NDArray[np.float32]]:
-        """Return the voxels of a region and the probability of tumor in them."""
+    ) -> tuple[Slices, NDArray[np.float32], NDArray[np.float32]]:
+        """Return the voxels of a region, and how likely they are tumor, before and after edges."""
         box = self.region(spacing_mm, center_ijk, extent_mm)
         patch = self.config.segment.patch
         prob = segment_prob(self.network.segment, box.take(image), patch, self.config.mirror)
         slices, values = box.put_back(prob, image.shape[1:])  # type: ignore[arg-type]
+        said = values[0].numpy()
         if self.config.edges is None:
-            return slices, values[0].numpy()
+            return slices, said, said
         seen = image[(slice(None), *slices)].cpu().numpy()
-        logits = logit(np.clip(values[0].numpy(), LEAST, 1 - LEAST))
-        return slices, expit(follow_edges(logits, seen, spacing_mm, self.config.edges))
+        logits = logit(np.clip(said, LEAST, 1 - LEAST))
+        return slices, said, expit(follow_edges(logits, seen, spacing_mm, self.config.edges))
 
 
 def locate_prob(

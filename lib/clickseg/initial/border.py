@@ -1,0 +1,56 @@
+"""Lay the outline that was found where a border of all it holds costs least."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from clickseg.boxes import bounding_box, grown
+from clickseg.config import BorderConfig
+from clickseg.minimum_cut import between, minimum_cut
+
+SURE = 0.95
+"""Probabilities are kept this far from 0 and 1: an edge may overrule a network that is sure."""
+
+FARTHEST_MM = 6.0
+"""The border is looked for so far beyond what was found."""
+
+LEAST_LEFT = 0.5
+"""Share of what was found: a border around less would be the shortest one, not that of a tumor."""
+
+
+def cheapest_border(
+    found: NDArray[np.bool_],
+    prob: NDArray[np.float32],
+    image: NDArray[np.float32],
+    spacing_mm: NDArray[np.float64],
+    config: BorderConfig,
+) -> NDArray[np.bool_]:
+    """Return the part that the cheapest border holds; what was found, where that is far less.
+
+    Args:
+        found: one connected part ``(i, j, k)``; may be empty.
+        prob: what the network says. What it takes for tumor beyond ``found`` was taken for
+            something else, and is as likely background.
+        image: T1ce and T2 there ``(2, i, j, k)``, normalized. The first of them that shows anything
+            counts; with none what was found is returned.
+        spacing_mm: voxel size.
+        config: what a border costs.
+    """
+    held, shown = bounding_box(found), next((part for part in image if part.any()), None)
+    if held is None or shown is None:
+        return found
+    box = grown(held, np.ceil(FARTHEST_MM / spacing_mm), found.shape)
+    inside, said = found[box], prob[box]
+    likely = np.clip(np.where((said > 0.5) & ~inside, 1 - said, said), 1 - SURE, SURE)
+    costs = np.stack([-np.log(1 - likely), -np.log(likely)])
+    kept = minimum_cut(costs, between(shown[box], spacing_mm, config.weight, config.sigma))
+    parts, _ = ndimage.label(kept, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=2)[1:]
+    part = parts == 1 + int(sizes.argmax())
+    if part.sum() < LEAST_LEFT * inside.sum() or not (part & inside).any():
+        return found
+    laid = np.zeros_like(found)
+    laid[box] = part & kept
+    return laid
