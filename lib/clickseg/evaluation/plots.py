@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Result = dict[str, Any]
 SHADED = 4
+COLORS = 10
+"""As many has matplotlib; lines after these are dashed."""
 LIMITS = 1.96
 """Limits of agreement lie this many standard deviations from the mean difference."""
 
@@ -33,7 +35,8 @@ def plot_curves(results: Sequence[Result], clicks: int, out: Path) -> None:
             continue
         low, middle, high = np.percentile(rows, (25, 50, 75), axis=0)
         at, color = np.arange(clicks + 1), f"C{number}"
-        ax.plot(at, middle, "o-", color=color, label=name, markersize=4)
+        line = "o-" if number < COLORS else "s--"
+        ax.plot(at, middle, line, color=color, label=name, markersize=4)
         if number == 0 or len(methods) <= SHADED:
             ax.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
     ax.set_xlabel("clicks")
