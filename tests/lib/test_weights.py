@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clickseg.config import as_values, load_config
+from clickseg.config import as_values, config_from, load_config
 from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS, load_models
 
@@ -22,15 +22,16 @@ def test_they_load_and_are_small():
 @pytest.mark.parametrize("name", ["initial", "correction"])
 def test_they_were_trained_by_the_recipe_in_the_repository(name):
     manifest = read_manifest(WEIGHTS, name)
-    assert manifest.recipe[name] == as_values(load_config(DEMONSTRATION))[name]
+    trained, recipe = config_from(manifest.recipe), load_config(DEMONSTRATION)
+    assert getattr(trained, name) == getattr(recipe, name)
     assert manifest.license == "Apache-2.0"
     assert "not for clinical use" in manifest.data["source"]
 
 
-def test_the_short_recipe_differs_from_the_default_in_epochs_alone():
-    short, default = (
+def test_the_short_recipe_differs_from_the_one_before_in_epochs_alone():
+    short, whole = (
         as_values(load_config(DEMONSTRATION.with_name(f"{name}.yaml")))
-        for name in ("demonstration", "default")
+        for name in ("demonstration", "unfolded")
     )
 
     def leaves(value, path=()):
@@ -40,5 +41,5 @@ def test_the_short_recipe_differs_from_the_default_in_epochs_alone():
         else:
             yield path, value
 
-    differing = {a[0][-1] for a, b in zip(leaves(short), leaves(default), strict=True) if a != b}
+    differing = {a[0][-1] for a, b in zip(leaves(short), leaves(whole), strict=True) if a != b}
     assert differing == {"name", "epochs", "fold_epochs"}
