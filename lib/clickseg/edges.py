@@ -34,7 +34,7 @@ def follow_edges(
     """
     # In this memory order whole rows are added at once, also where there are few slices.
     logits = np.clip(np.asfortranarray(logits, dtype=np.float32), -SURE, SURE)
-    shown = next((part for part in image if part.any()), None)
+    shown = first_shown(image)
     if shown is None or logits.size == 0:
         return logits
     pairs, total = [], np.ones_like(logits)
@@ -57,6 +57,11 @@ def follow_edges(
         summed *= total
         even = summed
     return even
+
+
+def first_shown(image: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Return the first sequence of ``(C, i, j, k)`` that shows anything; None where none does."""
+    return next((part for part in image if part.any()), None)
 
 
 def _neighbors(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -16,8 +16,17 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 UNITS = 100
 """Costs are whole numbers of hundredths: the flow is exact in them."""
 
+SURE = 0.95
+"""Probabilities are kept this far from 0 and 1: an edge may overrule a network that is sure."""
+
 Between = list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]
 """Pairs of neighbors along each axis, as flat indices, and what it costs to part them."""
+
+
+def side_costs(prob: NDArray[Any]) -> NDArray[Any]:
+    """Return what it costs ``(2, i, j, k)`` to be background and foreground, by probability."""
+    prob = np.clip(prob, 1 - SURE, SURE)
+    return np.stack([-np.log(1 - prob), -np.log(prob)])
 
 
 def between(
@@ -49,7 +58,7 @@ def minimum_cut(costs: NDArray[Any], pairs: Between) -> NDArray[np.bool_]:
     """Return which voxels are foreground where all costs together are least.
 
     Args:
-        costs: ``(2, i, j, k)``, of being background and of being foreground.
+        costs: ``(2, i, j, k)``, as ``side_costs`` returns them.
         pairs: as ``between`` returns them.
     """
     count = costs[0].size

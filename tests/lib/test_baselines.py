@@ -144,6 +144,19 @@ def test_graph_cut_starts_from_the_outline_without_what_that_left_out(study, set
     assert dice(mask, TUMOR) > 0.93
 
 
+def test_a_contour_does_not_depend_on_what_was_asked_before(study):
+    empty = np.zeros(SHAPE, np.uint8)
+    masks = [
+        active_contour(ContourSettings(steps=3, widest=3.0))
+        .open(study, empty)
+        .answer((click(CENTER, True),), (5.0,))
+        .mask
+        for _ in range(3)
+    ]
+    assert (masks[0] == masks[1]).all()
+    assert (masks[1] == masks[2]).all()
+
+
 def test_a_contour_moves_as_fast_along_the_slices_as_in_them(study):
     empty, settings = np.zeros(SHAPE, np.uint8), ContourSettings(steps=3, widest=3.0)
     mask = active_contour(settings).open(study, empty).answer((click(CENTER, True),), (5.0,)).mask

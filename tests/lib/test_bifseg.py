@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets import DynUNet
 
 from clickseg.baselines import bifseg
 from clickseg.baselines.bifseg import CLICK_WEIGHT, Bifseg, _way_mm, weights, without_left_out
@@ -110,7 +111,8 @@ def test_what_was_learned_changes_the_answer(study, initial, monkeypatch):
     with_learning = Bifseg(initial, "1").open(study, start).answer(clicks, (5.0,)).mask
     monkeypatch.setattr(bifseg, "ROUNDS", 0)
     without = Bifseg(initial, "1").open(study, start).answer(clicks, (5.0,)).mask
-    assert (with_learning != without).sum() > 10
+    least = 50 if isinstance(initial.network.segment, DynUNet) else 10  # folded: 3 levels, not 4
+    assert (with_learning != without).sum() > least
 
 
 def test_what_the_network_does_not_see_stays(initial):

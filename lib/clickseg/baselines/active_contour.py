@@ -68,6 +68,11 @@ def contour(
     inside = morphological_geodesic_active_contour(
         edges, settings.steps, init_level_set=ball, smoothing=1, threshold="auto", balloon=1
     )
+    if settings.steps % 2:
+        # scikit-image smooths in two ways by turns, and goes on with the other one in the next
+        # call: a turn on nothing, so that the answer does not depend on what was asked before.
+        nothing = np.zeros((3, 3, 3))
+        morphological_geodesic_active_contour(nothing, 1, nothing, smoothing=1, threshold=1.0)
     widest = region.ball(center, widest_mm)
     back = (np.argwhere(widest) - center) * region.spacing_mm / cube_mm + half
     found = np.zeros_like(widest)

@@ -21,11 +21,8 @@ from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
 from clickseg.clicks import Clicks
 from clickseg.initial import Initial
-from clickseg.minimum_cut import between, minimum_cut
+from clickseg.minimum_cut import between, minimum_cut, side_costs
 from clickseg.study import Study
-
-SURE = 0.95
-"""Probabilities are kept this far from 0 and 1: no voxel but a click is beyond dispute."""
 
 NEVER = 1e4
 """What it costs to give a seed to the other side: more than all cuts around it."""
@@ -166,8 +163,7 @@ def softened(region: Region) -> NDArray[np.float32]:
 
 def cut(settings: CutSettings, region: Region, prob: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return the foreground of a region; each click, and the ball around it, is on its side."""
-    prob = np.clip(prob, 1 - SURE, SURE)
-    costs = np.stack([-np.log(1 - prob), -np.log(prob)])  # of being background, foreground
+    costs = side_costs(prob)  # no voxel but a click is beyond dispute
     for kind in (False, True):
         for voxel in region.voxels[region.is_foreground == kind]:
             _seed(costs, region.ball(voxel, CLICK_MM), kind)

@@ -8,10 +8,8 @@ from scipy import ndimage
 
 from clickseg.boxes import bounding_box, grown
 from clickseg.config import BorderConfig
-from clickseg.minimum_cut import between, minimum_cut
-
-SURE = 0.95
-"""Probabilities are kept this far from 0 and 1: an edge may overrule a network that is sure."""
+from clickseg.edges import first_shown
+from clickseg.minimum_cut import between, minimum_cut, side_costs
 
 FARTHEST_MM = 6.0
 """The border is looked for so far beyond what was found."""
@@ -38,13 +36,12 @@ def cheapest_border(
         spacing_mm: voxel size.
         config: what a border costs.
     """
-    held, shown = bounding_box(found), next((part for part in image if part.any()), None)
+    held, shown = bounding_box(found), first_shown(image)
     if held is None or shown is None:
         return found
     box = grown(held, np.ceil(FARTHEST_MM / spacing_mm), found.shape)
     inside, said = found[box], prob[box]
-    likely = np.clip(np.where((said > 0.5) & ~inside, 1 - said, said), 1 - SURE, SURE)
-    costs = np.stack([-np.log(1 - likely), -np.log(likely)])
+    costs = side_costs(np.where((said > 0.5) & ~inside, 1 - said, said))
     kept = minimum_cut(costs, between(shown[box], spacing_mm, config.weight, config.sigma))
     parts, _ = ndimage.label(kept, np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel(), minlength=2)[1:]
@@ -52,5 +49,5 @@ def cheapest_border(
     if part.sum() < LEAST_LEFT * inside.sum() or not (part & inside).any():
         return found
     laid = np.zeros_like(found)
-    laid[box] = part & kept
+    laid[box] = part
     return laid
