@@ -172,6 +172,7 @@ class LocalConfig:
 
     ``merge``: ``component`` takes over only what hangs together with a click of its kind,
     ``all`` whatever the network changed. ``edges``: None leaves outlines as the network draws them.
+    ``border``: None leaves them as ``edges`` do.
     """
 
     method: Literal["local"]
@@ -183,6 +184,7 @@ class LocalConfig:
     guidance_mm: Positive
     merge: Literal["component", "all"]
     edges: EdgesConfig | None = None
+    border: BorderConfig | None = None
     network: NetworkConfig
     fit: FitConfig
     clicks: Count

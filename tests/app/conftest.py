@@ -55,7 +55,7 @@ def weights(tmp_path_factory):
         visible_mm=3.0,
         guidance_mm=1.0,
         merge="component",
-        edges=None,
+        border=None,
     )
     recipe = replace(recipe, name="echo", initial=initial, correction=correction)
     pair = TwoStageNetwork(initial)

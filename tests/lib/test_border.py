@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from clickseg.border import cheapest_border, cheapest_sides
 from clickseg.config import BorderConfig
-from clickseg.initial.border import cheapest_border
 
 SHAPE = (31, 29, 11)
 SPACING_MM = np.array([0.5, 0.5, 1.5])
@@ -59,3 +59,32 @@ def test_nothing_found_and_nothing_shown_are_left_alone(image):
     found = block(TUMOR)
     laid = cheapest_border(found, said_of(found), np.zeros_like(image), SPACING_MM, CONFIG)
     np.testing.assert_array_equal(laid, found)
+
+
+def test_a_pass_is_laid_on_the_edge_as_sure_as_it_was(image):
+    drawn = np.where(block(np.s_[9:23, 10:22, 3:8]), 1.5, -2.5).astype(np.float32)
+    laid = cheapest_sides(drawn, image, SPACING_MM, CONFIG)
+    np.testing.assert_array_equal(laid > 0, block(TUMOR))
+    np.testing.assert_array_equal(np.abs(laid), np.abs(drawn))
+
+
+def test_the_cheapest_sides_by_hand():
+    """To turn a voxel costs the size of its logit, at most 2.94 (19 to 1); to part a pair, weight.
+
+    At 0.4 the border stays between the first and the second voxel: 0.4 for it, any turn costs 1 or
+    more. At 6 there is none: to turn the first voxel costs 2.94, the others 1 + 2.
+    """
+    logits = np.array([4.0, -1.0, -2.0], dtype=np.float32).reshape(3, 1, 1)
+    alike = np.ones((2, 3, 1, 1), dtype=np.float32)
+    for weight, expected in ((0.4, [True, False, False]), (6.0, [False, False, False])):
+        config = BorderConfig(weight=weight, sigma=0.3)
+        laid = cheapest_sides(logits, alike, np.ones(3), config)
+        np.testing.assert_array_equal(laid.ravel() > 0, expected)
+
+
+def test_sides_of_nothing_and_of_an_image_that_shows_nothing_are_left_alone(image):
+    nothing = np.zeros((0, 4, 4), dtype=np.float32)
+    assert cheapest_sides(nothing, image[:, :0, :4, :4], SPACING_MM, CONFIG).size == 0
+    drawn = np.where(block(TUMOR), 1.0, -1.0).astype(np.float32)
+    left = cheapest_sides(drawn, np.zeros_like(image), SPACING_MM, CONFIG)
+    np.testing.assert_array_equal(left, drawn)

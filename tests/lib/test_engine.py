@@ -64,7 +64,7 @@ class Doubtful(torch.nn.Module):
 def mending():
     """Return the initial outline of the echo, and a real correction."""
     config = load_config(DEFAULT).correction
-    config = dataclasses.replace(config, reach_mm=4.0, visible_mm=2.0, cut=(24, 20, 7), edges=None)
+    config = dataclasses.replace(config, reach_mm=4.0, visible_mm=2.0, cut=(24, 20, 7), border=None)
     correction = LocalCorrection(Doubtful(), config)
     return Models(EchoModels().initial, correction, {"initial": "1", "correction": "2"})
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import affines
 
 from clickseg.clicks import Click
-from clickseg.config import EdgesConfig, load_config
+from clickseg.config import BorderConfig, EdgesConfig, load_config
 from clickseg.correction import LocalCorrection
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.study import Study
@@ -47,7 +47,7 @@ class EchoForeground(torch.nn.Module):
 
 def config(**changes):
     # Most networks here draw exactly what is asked for: nothing else is to move it.
-    small = {"reach_mm": 4.0, "visible_mm": 2.0, "cut": (24, 20, 7), "edges": None}
+    small = {"reach_mm": 4.0, "visible_mm": 2.0, "cut": (24, 20, 7), "border": None}
     return replace(load_config(DEFAULT).correction, **small | changes)
 
 
@@ -76,6 +76,7 @@ worlds = {
         {
             "merge": st.sampled_from(["component", "all"]),
             "edges": st.sampled_from([None, EdgesConfig(weight=5.0, sigma=0.3, steps=3)]),
+            "border": st.sampled_from([None, BorderConfig(weight=1.0, sigma=0.3)]),
         }
     ),
     "places": click_lists,

@@ -9,6 +9,8 @@ from clickseg.config import load_config
 from clickseg.geometry import Grid
 from clickseg.initial import TwoStage
 from clickseg.study import Study
+from clickseg.training.prepare import Prepared
+from clickseg.training.two_stage import region_pred
 
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
 AFFINES = {
@@ -129,3 +131,28 @@ def test_the_same_study_gives_the_same_bits():
     first, second = model(study), model(study)
     assert np.array_equal(first.mask, second.mask)
     assert np.array_equal(first.prob, second.prob)
+
+
+class Drawn(torch.nn.Module):
+    """Draws a voxel beside where the T1ce is bright, as unsure as networks are about borders."""
+
+    def forward(self, x):
+        return 1.5 * torch.tanh(torch.roll(x[:, :1], 1, 2) - 2)
+
+
+def test_what_a_network_says_of_a_prepared_region_is_laid_as_in_use():
+    """A correction learns from these: they must be such outlines as readers will be shown."""
+    recipe = config()
+    grid = Grid((83, 71, 29), np.diag([*recipe.segment.spacing_mm, 1.0]))
+    ijk = np.indices(grid.shape) - np.array([41, 35, 14]).reshape(3, 1, 1, 1)
+    ball = np.linalg.norm(ijk * grid.spacing_mm.reshape(3, 1, 1, 1), axis=0) <= 5
+    image = np.stack([4.0 * ball, 0.0 * ball]).astype(np.float32)
+    used = TwoStage(Pair(Bright(), Drawn()), recipe)(Study("case", image, grid, None)).mask
+    label = torch.from_numpy(ball[None].astype(np.uint8))
+    region = torch.from_numpy(image).half()
+    case = Prepared("case", region, label, (), region, label, True, grid.affine)
+    pred = region_pred(Drawn(), case, recipe, "cpu")[0].numpy()
+    np.testing.assert_array_equal(pred, used)
+    np.testing.assert_array_equal(pred, ball)  # as drawn it would lie a voxel beside
+    bare = replace(recipe, edges=None, border=None)
+    assert (region_pred(Drawn(), case, bare, "cpu")[0].numpy() != ball).sum() > 100

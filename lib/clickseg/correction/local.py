@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
 
+from clickseg.border import cheapest_sides
 from clickseg.boxes import Slices
 from clickseg.clicks import Clicks, voxels_of
 from clickseg.config import LocalConfig
@@ -125,10 +126,11 @@ class LocalCorrection:
         with answering(device):
             logits = self.network(cut[None].to(device))[0].float().cpu()
         where, values = box.put_back(logits, start.shape)  # type: ignore[arg-type]
-        said = values[0].numpy()
+        said, shown = values[0].numpy(), image[(slice(None), *where)].numpy()
         if config.edges is not None:
-            seen = image[(slice(None), *where)].numpy()
-            said = follow_edges(said, seen, spacing_mm, config.edges)
+            said = follow_edges(said, shown, spacing_mm, config.edges)
+        if config.border is not None:
+            said = cheapest_sides(said, shown, spacing_mm, config.border)
         return make_pass(where, said, start, seen_ijk, is_foreground, spacing_mm, config)
 
 

@@ -14,12 +14,12 @@ from scipy import ndimage
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
+from clickseg.border import cheapest_border
 from clickseg.boxes import Slices
 from clickseg.config import TwoStageConfig
 from clickseg.cuts import Box, shrink
 from clickseg.doubt import most_uncertain
 from clickseg.edges import follow_edges
-from clickseg.initial.border import cheapest_border
 from clickseg.initial.result import Initial
 from clickseg.networks import build_network
 from clickseg.precision import answering
@@ -78,19 +78,18 @@ class TwoStage:
         found = []
         for center_ijk, extent_mm, mass in self._locate(image, spacing_mm):
             box, said, prob = self._segment(image, spacing_mm, center_ijk, extent_mm)
-            component, weight = _surest_component(prob)
+            component, weight = surest_component(prob)
             # Both networks have a say: the coarse one takes a vessel for a tumor more easily.
             found.append((mass * weight, box, said, prob, component))
         best, box, said, prob, component = max(found, key=lambda item: item[0], default=_NOTHING)
         mask = study.grid.as_written(np.zeros(shape, dtype=np.uint8))
         if best == 0:
             return Initial(mask, prob, box, None)
-        if self.config.border is not None:
-            seen = study.image[(slice(None), *box)]
-            border = cheapest_border(component, said, seen, spacing_mm, self.config.border)
-            prob = np.where(border == component, prob, 1 - prob)
-            component = border
-        mask[box] = component
+        border = with_border(
+            component, said, study.image[(slice(None), *box)], spacing_mm, self.config
+        )
+        prob = np.where(border == component, prob, 1 - prob)
+        mask[box] = border
         return Initial(mask, prob, box, most_uncertain([(prob, box)], spacing_mm))
 
     def _locate(self, image: Tensor, spacing_mm: NDArray[np.float64]) -> list[Candidate]:
@@ -147,11 +146,8 @@ class TwoStage:
         prob = segment_prob(self.network.segment, box.take(image), patch, self.config.mirror)
         slices, values = box.put_back(prob, image.shape[1:])  # type: ignore[arg-type]
         said = values[0].numpy()
-        if self.config.edges is None:
-            return slices, said, said
         seen = image[(slice(None), *slices)].cpu().numpy()
-        logits = logit(np.clip(said, LEAST, 1 - LEAST))
-        return slices, said, expit(follow_edges(logits, seen, spacing_mm, self.config.edges))
+        return slices, said, with_edges(said, seen, spacing_mm, self.config)
 
 
 def locate_prob(
@@ -172,6 +168,33 @@ def segment_prob(
     return torch.sigmoid(logits)
 
 
+def with_edges(
+    said: NDArray[np.float32],
+    image: NDArray[np.float32],
+    spacing_mm: NDArray[np.float64],
+    config: TwoStageConfig,
+) -> NDArray[np.float32]:
+    """Return what the network said ``(i, j, k)``, made to change where the image does."""
+    if config.edges is None:
+        return said
+    logits = logit(np.clip(said, LEAST, 1 - LEAST))
+    prob: NDArray[np.float32] = expit(follow_edges(logits, image, spacing_mm, config.edges))
+    return prob
+
+
+def with_border(
+    component: NDArray[np.bool_],
+    said: NDArray[np.float32],
+    image: NDArray[np.float32],
+    spacing_mm: NDArray[np.float64],
+    config: TwoStageConfig,
+) -> NDArray[np.bool_]:
+    """Return the component ``(i, j, k)`` laid where a border costs least, if the recipe says so."""
+    if config.border is None:
+        return component
+    return cheapest_border(component, said, image, spacing_mm, config.border)
+
+
 def _logits(
     network: nn.Module, image: Tensor, patch: tuple[int, int, int], overlap: float
 ) -> Tensor:
@@ -187,7 +210,7 @@ def _logits(
     return torch.as_tensor(logits)[0].cpu()
 
 
-def _surest_component(prob: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
+def surest_component(prob: NDArray[np.float32]) -> tuple[NDArray[np.bool_], float]:
     """Return the connected part above 0.5 that holds most sure voxels, and how much they weigh."""
     parts, count = ndimage.label(prob > 0.5, np.ones((3, 3, 3)))
     if count == 0:

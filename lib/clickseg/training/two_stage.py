@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickseg.config import FitConfig, TwoStageConfig
-from clickseg.initial.two_stage import TwoStageNetwork, locate_prob, segment_prob
+from clickseg.initial.two_stage import (
+    TwoStageNetwork,
+    locate_prob,
+    segment_prob,
+    surest_component,
+    with_border,
+    with_edges,
+)
 from clickseg.training.augment import augment, augmentation, drop_sequences
 from clickseg.training.loop import Run, fit
 from clickseg.training.prepare import Prepared
@@ -111,15 +118,18 @@ def train_segment(
 def region_pred(network: nn.Module, case: Prepared, config: TwoStageConfig, device: str) -> Tensor:
     """Return the 0/1 prediction ``(1, I, J, K)`` in the prepared region of a case.
 
-    One patch in the middle is looked at, as in use around what was located.
+    One patch in the middle is looked at and the outline laid, as in use around what was located.
     """
-    size = case.region.shape[1:]
+    size, spacing_mm = case.region.shape[1:], np.array(config.segment.spacing_mm)
     box = case.middle(config.segment.patch)
     patch = box.take(case.region).float().to(device)
-    prob = segment_prob(network, patch, config.segment.patch, False)
-    pred = torch.zeros_like(case.region_label)
+    prob = segment_prob(network, patch, config.segment.patch, config.mirror)
     where, values = box.put_back(prob.cpu(), size)  # type: ignore[arg-type]
-    pred[(slice(None), *where)] = (values > 0.5).byte()
+    image, said = case.region[(slice(None), *where)].float().numpy(), values[0].numpy()
+    component, _ = surest_component(with_edges(said, image, spacing_mm, config))
+    border = with_border(component, said, image, spacing_mm, config)
+    pred = torch.zeros_like(case.region_label)
+    pred[(0, *where)] = torch.from_numpy(border.astype(np.uint8))
     return pred
 
 

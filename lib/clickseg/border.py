@@ -1,10 +1,11 @@
-"""Lay the outline that was found where a border of all it holds costs least."""
+"""Lay outlines where a border costs least: of all that was found, or within a pass of a click."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import expit
 
 from clickseg.boxes import bounding_box, grown
 from clickseg.config import BorderConfig
@@ -51,3 +52,29 @@ def cheapest_border(
     laid = np.zeros_like(found)
     laid[box] = part
     return laid
+
+
+def cheapest_sides(
+    logits: NDArray[np.float32],
+    image: NDArray[np.float32],
+    spacing_mm: NDArray[np.float64],
+    config: BorderConfig,
+) -> NDArray[np.float32]:
+    """Return logits ``(i, j, k)`` whose sign says on which side of the cheapest border they are.
+
+    How sure the network was of a voxel stays; which side it was on does not.
+
+    Args:
+        logits: of a network; may be empty.
+        image: T1ce and T2 there ``(2, i, j, k)``, normalized. The first of them that shows anything
+            counts; with none the logits are returned.
+        spacing_mm: voxel size.
+        config: what a border costs.
+    """
+    shown = first_shown(image)
+    if shown is None or logits.size == 0:
+        return logits
+    borders = between(shown, spacing_mm, config.weight, config.sigma)
+    is_foreground = minimum_cut(side_costs(expit(logits)), borders)
+    size = np.maximum(np.abs(logits), np.finfo(np.float32).tiny)  # 0 has no sign
+    return np.where(is_foreground, size, -size)
