@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.special import expit
 
 from clickseg.boxes import bounding_box, grown
-from clickseg.config import BorderConfig
+from clickseg.config import BorderConfig, PassBorderConfig
 from clickseg.edges import first_shown
-from clickseg.minimum_cut import between, minimum_cut, side_costs
+from clickseg.minimum_cut import between, minimum_cut, nearly_minimum_cut, side_costs
 
 FARTHEST_MM = 6.0
 """The border is looked for so far beyond what was found."""
@@ -58,7 +57,7 @@ def cheapest_sides(
     logits: NDArray[np.float32],
     image: NDArray[np.float32],
     spacing_mm: NDArray[np.float64],
-    config: BorderConfig,
+    config: PassBorderConfig,
 ) -> NDArray[np.float32]:
     """Return logits ``(i, j, k)`` whose sign says on which side of the cheapest border they are.
 
@@ -69,12 +68,13 @@ def cheapest_sides(
         image: T1ce and T2 there ``(2, i, j, k)``, normalized. The first of them that shows anything
             counts; with none the logits are returned.
         spacing_mm: voxel size.
-        config: what a border costs.
+        config: what a border costs, and how near to the cheapest it is to come.
     """
     shown = first_shown(image)
     if shown is None or logits.size == 0:
         return logits
-    borders = between(shown, spacing_mm, config.weight, config.sigma)
-    is_foreground = minimum_cut(side_costs(expit(logits)), borders)
+    is_foreground = nearly_minimum_cut(
+        logits, shown, spacing_mm, config.weight, config.sigma, config.steps
+    )
     size = np.maximum(np.abs(logits), np.finfo(np.float32).tiny)  # 0 has no sign
     return np.where(is_foreground, size, -size)

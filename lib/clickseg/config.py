@@ -136,6 +136,13 @@ class BorderConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class PassBorderConfig(BorderConfig):
+    """The same for the pass of a click, which is not to wait: ``steps`` towards the cheapest."""
+
+    steps: Count
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TwoStageConfig:
     """Initial segmentation: locate coarsely, then outline finely.
 
@@ -184,7 +191,7 @@ class LocalConfig:
     guidance_mm: Positive
     merge: Literal["component", "all"]
     edges: EdgesConfig | None = None
-    border: BorderConfig | None = None
+    border: PassBorderConfig | None = None
     network: NetworkConfig
     fit: FitConfig
     clicks: Count

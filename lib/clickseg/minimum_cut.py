@@ -1,4 +1,4 @@
-"""The cheapest division of an image in two, exactly, by SciPy's maximum flow.
+"""The cheapest division of an image in two: exactly, by SciPy's maximum flow, or nearly, in steps.
 
 A voxel costs what its side costs, two neighbors on different sides the less the more unlike they
 are (Boykov 2001, doi 10.1109/ICCV.2001.937505).
@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+from scipy.special import logit
 
 UNITS = 100
 """Costs are whole numbers of hundredths: the flow is exact in them."""
 
 SURE = 0.95
 """Probabilities are kept this far from 0 and 1: an edge may overrule a network that is sure."""
+
+TINY = np.float32(0.01)
+"""What a voxel's borders cost at least, where it divides."""
 
 Between = list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]
 """Pairs of neighbors along each axis, as flat indices, and what it costs to part them."""
@@ -83,3 +87,62 @@ def minimum_cut(costs: NDArray[Any], pairs: Between) -> NDArray[np.bool_]:
     kept = np.zeros(count + 2, dtype=bool)
     kept[breadth_first_order(left, source, return_predecessors=False)] = True
     return kept[:count].reshape(costs[0].shape)
+
+
+def nearly_minimum_cut(
+    logits: NDArray[np.float32],
+    image: NDArray[np.float32],
+    spacing_mm: NDArray[np.float64],
+    weight: float,
+    sigma: float,
+    steps: int,
+) -> NDArray[np.bool_]:
+    """Return about what ``minimum_cut`` does of logits, in a small part of its time.
+
+    A voxel's side may be anything from 0 to 1 on the way: that makes the problem convex with the
+    same least cost (Chan 2006, doi 10.1137/040615286), and steps of a primal-dual method go towards
+    it, each voxel and pair by its own length (Pock 2011, doi 10.1109/ICCV.2011.6126441).
+
+    Args:
+        logits: ``(i, j, k)``, clipped to ``SURE``; may be empty.
+        image: one sequence, same shape.
+        spacing_mm: as ``between``.
+        weight: as ``between``.
+        sigma: as ``between``.
+        steps: of 0.1 ms for a cut around a click.
+    """
+    # All voxels in one row, so that neighbors along an axis are so many places apart: whole rows
+    # are added at once. Those at the end of one line and the start of the next cost nothing.
+    sure = np.float32(logit(SURE))
+    wanted = np.clip(logits.ravel().astype(np.float32), -sure, sure)
+    costs, total = [], np.full(wanted.size, TINY)
+    for axis, spacing in enumerate(spacing_mm):
+        alike = np.square(np.diff(image, axis=axis).astype(np.float32))
+        alike = np.exp(alike * np.float32(-0.5 / sigma**2))
+        ends = [(0, int(other == axis)) for other in range(3)]
+        apart = int(np.prod(image.shape[axis + 1 :]))
+        cost = np.pad(alike, ends).ravel()[: max(0, wanted.size - apart)]
+        cost = cost * np.float32(weight * spacing_mm.min() / spacing)
+        total[: cost.size] += cost
+        total[apart:] += cost
+        costs.append((apart, cost, -cost, cost / 2, np.zeros_like(cost), np.empty_like(cost)))
+    length = 1 / total
+    side = (wanted > 0).astype(np.float32)
+    ahead, pull = side.copy(), np.empty_like(side)
+    for _ in range(steps):
+        np.copyto(pull, wanted)
+        for apart, most, least, step, flow, change in costs:
+            np.subtract(ahead[apart:], ahead[: change.size], out=change)
+            change *= step
+            flow += change
+            np.minimum(flow, most, out=flow)
+            np.maximum(flow, least, out=flow)
+            pull[apart:] -= flow
+            pull[: flow.size] += flow
+        pull *= length
+        pull += side
+        np.clip(pull, 0, 1, out=pull)
+        np.multiply(pull, 2, out=ahead)
+        ahead -= side
+        side, pull = pull, side
+    return (side > 0.5).reshape(image.shape)

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from clickseg.border import cheapest_border, cheapest_sides
-from clickseg.config import BorderConfig
+from clickseg.config import BorderConfig, PassBorderConfig
 
 SHAPE = (31, 29, 11)
 SPACING_MM = np.array([0.5, 0.5, 1.5])
 CONFIG = BorderConfig(weight=8.0, sigma=0.3)
+PASS = PassBorderConfig(weight=8.0, sigma=0.3, steps=40)
 TUMOR = np.s_[8:22, 9:21, 3:8]
 
 
@@ -63,7 +64,7 @@ def test_nothing_found_and_nothing_shown_are_left_alone(image):
 
 def test_a_pass_is_laid_on_the_edge_as_sure_as_it_was(image):
     drawn = np.where(block(np.s_[9:23, 10:22, 3:8]), 1.5, -2.5).astype(np.float32)
-    laid = cheapest_sides(drawn, image, SPACING_MM, CONFIG)
+    laid = cheapest_sides(drawn, image, SPACING_MM, PASS)
     np.testing.assert_array_equal(laid > 0, block(TUMOR))
     np.testing.assert_array_equal(np.abs(laid), np.abs(drawn))
 
@@ -77,14 +78,14 @@ def test_the_cheapest_sides_by_hand():
     logits = np.array([4.0, -1.0, -2.0], dtype=np.float32).reshape(3, 1, 1)
     alike = np.ones((2, 3, 1, 1), dtype=np.float32)
     for weight, expected in ((0.4, [True, False, False]), (6.0, [False, False, False])):
-        config = BorderConfig(weight=weight, sigma=0.3)
+        config = PassBorderConfig(weight=weight, sigma=0.3, steps=400)
         laid = cheapest_sides(logits, alike, np.ones(3), config)
         np.testing.assert_array_equal(laid.ravel() > 0, expected)
 
 
 def test_sides_of_nothing_and_of_an_image_that_shows_nothing_are_left_alone(image):
     nothing = np.zeros((0, 4, 4), dtype=np.float32)
-    assert cheapest_sides(nothing, image[:, :0, :4, :4], SPACING_MM, CONFIG).size == 0
+    assert cheapest_sides(nothing, image[:, :0, :4, :4], SPACING_MM, PASS).size == 0
     drawn = np.where(block(TUMOR), 1.0, -1.0).astype(np.float32)
-    left = cheapest_sides(drawn, np.zeros_like(image), SPACING_MM, CONFIG)
+    left = cheapest_sides(drawn, np.zeros_like(image), SPACING_MM, PASS)
     np.testing.assert_array_equal(left, drawn)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import affines
 
 from clickseg.clicks import Click
-from clickseg.config import BorderConfig, EdgesConfig, load_config
+from clickseg.config import EdgesConfig, PassBorderConfig, load_config
 from clickseg.correction import LocalCorrection
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.study import Study
@@ -76,7 +76,7 @@ worlds = {
         {
             "merge": st.sampled_from(["component", "all"]),
             "edges": st.sampled_from([None, EdgesConfig(weight=5.0, sigma=0.3, steps=3)]),
-            "border": st.sampled_from([None, BorderConfig(weight=1.0, sigma=0.3)]),
+            "border": st.sampled_from([None, PassBorderConfig(weight=1.0, sigma=0.3, steps=9)]),
         }
     ),
     "places": click_lists,

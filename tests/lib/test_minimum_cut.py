@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
-from clickseg.minimum_cut import between, minimum_cut
+from clickseg.minimum_cut import between, minimum_cut, nearly_minimum_cut, side_costs
 
 SPACING_MM = np.array([0.5, 1.0, 2.0])
 
@@ -39,3 +40,50 @@ def test_no_division_costs_less(seed):
     assert found.shape == image.shape
     least = min(price(np.array(sides)) for sides in itertools.product([False, True], repeat=12))
     assert price(found.ravel()) == pytest.approx(least, abs=1e-9)
+
+
+def block(seed):
+    """A bright block in noise, and logits that waver about it."""
+    rng = np.random.default_rng(seed)
+    inside = np.zeros((13, 11, 7), dtype=bool)
+    inside[3:9, 2:8, 1:5] = True
+    image = (2 * inside + rng.normal(0, 0.3, inside.shape)).astype(np.float32)
+    logits = (3 * np.roll(inside, 1, 0) - 1.5 + rng.normal(0, 1, inside.shape)).astype(np.float32)
+    return inside, image, logits
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_steps_come_to_the_least_cost(seed):
+    _, image, logits = block(seed)
+    pairs, costs = between(image, SPACING_MM, 2.0, 0.5), side_costs(expit(logits))
+
+    def price(sides):
+        flat = sides.ravel()
+        parted = sum(cost[flat[first] != flat[second]].sum() for first, second, cost in pairs)
+        return parted + costs[0][~sides].sum() + costs[1][sides].sum()
+
+    least, drawn = price(minimum_cut(costs, pairs)), price(logits > 0)
+    by_steps = [
+        price(nearly_minimum_cut(logits, image, SPACING_MM, 2.0, 0.5, steps))
+        for steps in (40, 1000)
+    ]
+    assert by_steps[0] - least < 0.01 * (drawn - least)
+    assert by_steps[1] == pytest.approx(least, rel=1e-3)
+
+
+def test_steps_do_not_depend_on_the_order_of_axes():
+    inside, image, logits = block(5)
+    near = nearly_minimum_cut(logits, image, SPACING_MM, 2.0, 0.5, 40)
+    assert (near != inside).mean() < 0.02 < (np.asarray(logits > 0) != inside).mean()
+    for order in itertools.permutations(range(3)):
+        turned = nearly_minimum_cut(
+            logits.transpose(order), image.transpose(order), SPACING_MM[[*order]], 2.0, 0.5, 40
+        )
+        assert (turned != near.transpose(order)).mean() < 1e-3  # sums in another order
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 7), (1, 1, 1), (1, 7, 5), (5, 1, 7), (5, 7, 1)])
+def test_steps_in_blocks_that_are_flat_or_empty(shape):
+    logits = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    alone = nearly_minimum_cut(logits, np.zeros(shape, np.float32), SPACING_MM, 1e-3, 0.3, 5)
+    np.testing.assert_array_equal(alone, logits > 0)
