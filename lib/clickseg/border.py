@@ -18,6 +18,10 @@ LEAST_LEFT = 0.5
 """Share of what was found: a border around less would be the shortest one, not that of a tumor."""
 
 
+DOUBT = 0.01, 1.0
+"""Size of the logit of a voxel that changes sides, at least (0 has no sign) and at most."""
+
+
 def cheapest_border(
     found: NDArray[np.bool_],
     prob: NDArray[np.float32],
@@ -61,7 +65,7 @@ def cheapest_sides(
 ) -> NDArray[np.float32]:
     """Return logits ``(i, j, k)`` whose sign says on which side of the cheapest border they are.
 
-    How sure the network was of a voxel stays; which side it was on does not.
+    A voxel that changes sides is in doubt from then on, however sure the network was.
 
     Args:
         logits: of a network; may be empty.
@@ -76,5 +80,7 @@ def cheapest_sides(
     is_foreground = nearly_minimum_cut(
         logits, shown, spacing_mm, config.weight, config.sigma, config.steps
     )
-    size = np.maximum(np.abs(logits), np.finfo(np.float32).tiny)  # 0 has no sign
-    return np.where(is_foreground, size, -size)
+    doubted = np.clip(np.abs(logits), *DOUBT)
+    return np.where(
+        is_foreground == (logits > 0), logits, np.where(is_foreground, doubted, -doubted)
+    )

@@ -179,7 +179,8 @@ class LocalConfig:
 
     ``merge``: ``component`` takes over only what hangs together with a click of its kind,
     ``all`` whatever the network changed. ``edges``: None leaves outlines as the network draws them.
-    ``border``: None leaves them as ``edges`` do.
+    ``border``: None leaves them as ``edges`` do; with both the cheapest border is that of evened
+    logits.
     """
 
     method: Literal["local"]

@@ -20,8 +20,8 @@ UNITS = 100
 SURE = 0.95
 """Probabilities are kept this far from 0 and 1: an edge may overrule a network that is sure."""
 
-TINY = np.float32(0.01)
-"""What a voxel's borders cost at least, where it divides."""
+LEAST_TOTAL = np.float32(0.01)
+"""What all borders of a voxel cost at least, where that divides."""
 
 Between = list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]
 """Pairs of neighbors along each axis, as flat indices, and what it costs to part them."""
@@ -52,10 +52,14 @@ def between(
             np.take(index, range(start, index.shape[axis] - 1 + start), axis).ravel()
             for start in (0, 1)
         )
-        difference = values[first] - values[second]
-        cost = weight * np.exp(-(difference**2) / (2 * sigma**2))
-        pairs.append((first, second, cost * spacing_mm.min() / spacing))
+        scaled = weight * spacing_mm.min() / spacing
+        pairs.append((first, second, _to_part(values[first] - values[second], scaled, sigma)))
     return pairs
+
+
+def _to_part(difference: NDArray[Any], weight: float, sigma: float) -> NDArray[Any]:
+    cost: NDArray[Any] = weight * np.exp(-(difference**2) / (2 * sigma**2))
+    return cost
 
 
 def minimum_cut(costs: NDArray[Any], pairs: Between) -> NDArray[np.bool_]:
@@ -114,15 +118,14 @@ def nearly_minimum_cut(
     # All voxels in one row, so that neighbors along an axis are so many places apart: whole rows
     # are added at once. Those at the end of one line and the start of the next cost nothing.
     sure = np.float32(logit(SURE))
-    wanted = np.clip(logits.ravel().astype(np.float32), -sure, sure)
-    costs, total = [], np.full(wanted.size, TINY)
+    wanted = np.clip(np.nan_to_num(logits.ravel().astype(np.float32)), -sure, sure)
+    costs, total = [], np.full(wanted.size, LEAST_TOTAL)
     for axis, spacing in enumerate(spacing_mm):
-        alike = np.square(np.diff(image, axis=axis).astype(np.float32))
-        alike = np.exp(alike * np.float32(-0.5 / sigma**2))
         ends = [(0, int(other == axis)) for other in range(3)]
+        scaled = weight * spacing_mm.min() / spacing
+        cost = np.pad(_to_part(np.diff(image, axis=axis), scaled, sigma), ends)
         apart = int(np.prod(image.shape[axis + 1 :]))
-        cost = np.pad(alike, ends).ravel()[: max(0, wanted.size - apart)]
-        cost = cost * np.float32(weight * spacing_mm.min() / spacing)
+        cost = cost.ravel()[: max(0, wanted.size - apart)].astype(np.float32)
         total[: cost.size] += cost
         total[apart:] += cost
         costs.append((apart, cost, -cost, cost / 2, np.zeros_like(cost), np.empty_like(cost)))

@@ -224,3 +224,48 @@ def test_a_click_outside_is_refused():
     study, correction, start, _ = replay(AFFINES["ras"], {"merge": "all"}, [], 3)
     with pytest.raises(ValueError, match="inside"):
         correction(study, start, (Click((500.0, 0.0, 0.0), True),))
+
+
+class Told(torch.nn.Module):
+    """Reads its answer from the T2, by which the border is not laid."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x):
+        return self.size * (2 * x[:, 1:2] - 1)
+
+
+FINE = Grid((61, 53, 17), np.diag([0.5, 0.5, 1.5, 1.0]))
+MIDDLE_IJK = (30, 26, 8)
+
+
+def told(t1ce, t2):
+    noise = np.random.default_rng(1).normal(0, 0.1, FINE.shape)
+    image = np.stack([t1ce + noise, t2]).astype(np.float32)
+    return Study("case", image, FINE, None)
+
+
+def answer(study, size, **changes):
+    as_used = replace(load_config(DEFAULT).correction, **changes)
+    start = np.zeros(FINE.shape, np.uint8)
+    clicks = (Click.at(MIDDLE_IJK, True, FINE),)
+    return LocalCorrection(Told(size), as_used)(study, start, clicks).mask > 0
+
+
+def test_the_outline_of_a_click_is_laid_on_the_edge():
+    tumor = np.zeros(FINE.shape, dtype=bool)
+    tumor[25:36, 21:32, 6:11] = True
+    study = told(2.0 * tumor, np.roll(tumor, 1, 0))
+    np.testing.assert_array_equal(answer(study, 1.5), tumor)
+    np.testing.assert_array_equal(answer(study, 1.5, border=None), np.roll(tumor, 1, 0))
+
+
+@pytest.mark.parametrize("contrast", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize("radius_mm", [1.6, 2.0, 3.0, 5.0])
+def test_a_tumor_that_hardly_shows_is_not_lost_to_the_shortest_border(contrast, radius_mm):
+    offsets = (np.indices(FINE.shape).T - MIDDLE_IJK) * FINE.spacing_mm
+    ball = (np.linalg.norm(offsets, axis=-1) <= radius_mm).T
+    found = answer(told(contrast * ball, ball), 6.0)
+    assert 2 * (found & ball).sum() / (found.sum() + ball.sum()) > 0.65

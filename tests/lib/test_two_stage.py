@@ -134,25 +134,44 @@ def test_the_same_study_gives_the_same_bits():
 
 
 class Drawn(torch.nn.Module):
-    """Draws a voxel beside where the T1ce is bright, as unsure as networks are about borders."""
+    """Draws a voxel beside where the T1ce is bright, and blurred, as networks do."""
 
     def forward(self, x):
-        return 1.5 * torch.tanh(torch.roll(x[:, :1], 1, 2) - 2)
+        blurred = torch.nn.functional.avg_pool3d(torch.roll(x[:, :1], 1, 2), 3, 1, 1)
+        return 4 * (blurred - 0.4)
 
 
-def test_what_a_network_says_of_a_prepared_region_is_laid_as_in_use():
-    """A correction learns from these: they must be such outlines as readers will be shown."""
-    recipe = config()
+def a_region(recipe):
+    """A faint tumor, and an island that a network takes for tumor, too."""
     grid = Grid((83, 71, 29), np.diag([*recipe.segment.spacing_mm, 1.0]))
-    ijk = np.indices(grid.shape) - np.array([41, 35, 14]).reshape(3, 1, 1, 1)
-    ball = np.linalg.norm(ijk * grid.spacing_mm.reshape(3, 1, 1, 1), axis=0) <= 5
-    image = np.stack([4.0 * ball, 0.0 * ball]).astype(np.float32)
-    used = TwoStage(Pair(Bright(), Drawn()), recipe)(Study("case", image, grid, None)).mask
-    label = torch.from_numpy(ball[None].astype(np.uint8))
-    region = torch.from_numpy(image).half()
+    ijk = np.moveaxis(np.indices(grid.shape), 0, -1)
+    ball, island = (
+        np.linalg.norm((ijk - center) * grid.spacing_mm, axis=-1) <= radius_mm
+        for center, radius_mm in (((41, 35, 14), 4.5), ((51, 45, 14), 1.5))
+    )
+    noise = np.random.default_rng(2).normal(0, 0.2, grid.shape)
+    image = np.stack([1.0 * (ball | island) + noise, 0 * noise]).astype(np.float16)
+    return grid, image, ball
+
+
+@pytest.mark.parametrize(
+    ("rest", "off"),
+    [  # each part overrules those below it
+        ({}, {"border": None}),
+        ({"border": None}, {"edges": None}),
+        ({"border": None, "edges": None}, {"mirror": False}),
+    ],
+    ids=["border", "edges", "mirror"],
+)
+def test_what_a_network_says_of_a_prepared_region_is_laid_as_in_use(rest, off):
+    """A correction learns from these: they must be such outlines as readers will be shown."""
+    recipe, without = (config(**rest | less) for less in ({}, off))
+    grid, image, ball = a_region(recipe)
+    model = TwoStage(Pair(Bright(), Drawn()), recipe)
+    model._locate = lambda *_: [(np.array([41.0, 35, 14]), np.zeros(3), 1.0)]
+    used = model(Study("case", image.astype(np.float32), grid, None)).mask
+    region, label = torch.from_numpy(image), torch.from_numpy(ball[None].astype(np.uint8))
     case = Prepared("case", region, label, (), region, label, True, grid.affine)
     pred = region_pred(Drawn(), case, recipe, "cpu")[0].numpy()
     np.testing.assert_array_equal(pred, used)
-    np.testing.assert_array_equal(pred, ball)  # as drawn it would lie a voxel beside
-    bare = replace(recipe, edges=None, border=None)
-    assert (region_pred(Drawn(), case, bare, "cpu")[0].numpy() != ball).sum() > 100
+    assert (region_pred(Drawn(), case, without, "cpu")[0].numpy() != pred).any()

@@ -54,15 +54,15 @@ DRAGGED = CutSettings(doubt_mm=None, likeness=None)
 
 GRID = [
     CutSettings(weight, sigma, doubt_mm, likeness)
-    for weight in (2.0, 4.0, 8.0)
-    for sigma in (0.3, 0.5)
+    for weight in (2.0, 4.0, 8.0, 16.0)
+    for sigma in (0.2, 0.3, 0.5)
     for doubt_mm in (0.0, 2.0, 4.0)
     for likeness in (0.5, 1.0)
 ]
 DRAGGED_GRID = [
     CutSettings(weight, sigma, None, likeness)
-    for weight in (1.0, 2.0, 4.0, 8.0)
-    for sigma in (0.3, 0.5)
+    for weight in (1.0, 2.0, 4.0, 8.0, 16.0)
+    for sigma in (0.2, 0.3, 0.5)
     for likeness in (None, 0.5, 1.0)
 ]
 

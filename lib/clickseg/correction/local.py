@@ -39,6 +39,11 @@ Memo = MutableMapping[tuple[Hashable, ...], Pass]
 """Passes already made for one study and start mask, by the clicks that they saw."""
 
 
+LEAST_CHANGED = 0.2
+"""Share of a change that its cheapest border must leave: where tumor and surroundings look alike
+the shortest border is the cheapest, around next to nothing, and the network is believed instead."""
+
+
 class LocalCorrection:
     """Mend masks with a trained network."""
 
@@ -130,7 +135,13 @@ class LocalCorrection:
         if config.edges is not None:
             said = follow_edges(said, shown, spacing_mm, config.edges)
         if config.border is not None:
-            said = cheapest_sides(said, shown, spacing_mm, config.border)
+            laid = cheapest_sides(said, shown, spacing_mm, config.border)
+            corner_ijk = [part.start for part in where]
+            drawn, left = (
+                touching(brought(sides, start[where], is_foreground), seen_ijk - corner_ijk).sum()
+                for sides in (said, laid)
+            )
+            said = laid if left >= LEAST_CHANGED * drawn else said
         return make_pass(where, said, start, seen_ijk, is_foreground, spacing_mm, config)
 
 

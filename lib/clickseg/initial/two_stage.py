@@ -174,7 +174,14 @@ def with_edges(
     spacing_mm: NDArray[np.float64],
     config: TwoStageConfig,
 ) -> NDArray[np.float32]:
-    """Return what the network said ``(i, j, k)``, made to change where the image does."""
+    """Return what the network said, made to change where the image does, if the recipe says so.
+
+    Args:
+        said: probability ``(i, j, k)``, 0 to 1; may be empty.
+        image: T1ce and T2 there ``(2, i, j, k)``, normalized.
+        spacing_mm: voxel size.
+        config: the recipe.
+    """
     if config.edges is None:
         return said
     logits = logit(np.clip(said, LEAST, 1 - LEAST))
@@ -189,7 +196,15 @@ def with_border(
     spacing_mm: NDArray[np.float64],
     config: TwoStageConfig,
 ) -> NDArray[np.bool_]:
-    """Return the component ``(i, j, k)`` laid where a border costs least, if the recipe says so."""
+    """Return the component laid where a border costs least, if the recipe says so.
+
+    Args:
+        component: what was found ``(i, j, k)``; may be empty.
+        said: probability there, before edges.
+        image: T1ce and T2 there ``(2, i, j, k)``, normalized.
+        spacing_mm: voxel size.
+        config: the recipe.
+    """
     if config.border is None:
         return component
     return cheapest_border(component, said, image, spacing_mm, config.border)

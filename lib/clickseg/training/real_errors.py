@@ -30,8 +30,8 @@ def real_errors(
 ) -> dict[str, Tensor]:
     """Return, by case, the mask ``(1, I, J, K)`` in its region by a network that never saw it.
 
-    Fine networks are trained on all folds but one, each a little shorter than the real one, and
-    predict the one left out; the first of them predicts the validation cases too. The result is
+    Fine networks are trained on all folds but one, each shorter than the real one, and outline
+    the one left out; the first of them predicts the validation cases too. The result is
     kept in the run folder, so that a resumed run does not train them again. ``told``: as
     ``patient_of``.
     """

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from monai.losses import DiceCELoss
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clickseg.boxes import Slices
 from clickseg.config import FitConfig, TwoStageConfig
 from clickseg.initial.two_stage import (
     TwoStageNetwork,
@@ -114,18 +116,11 @@ def train_segment(
     _fit(network, fit_config, run, name, draw, loss_of, validate if validation else None)
 
 
-@torch.inference_mode()
 def region_pred(network: nn.Module, case: Prepared, config: TwoStageConfig, device: str) -> Tensor:
-    """Return the 0/1 prediction ``(1, I, J, K)`` in the prepared region of a case.
-
-    One patch in the middle is looked at and the outline laid, as in use around what was located.
-    """
-    size, spacing_mm = case.region.shape[1:], np.array(config.segment.spacing_mm)
-    box = case.middle(config.segment.patch)
-    patch = box.take(case.region).float().to(device)
-    prob = segment_prob(network, patch, config.segment.patch, config.mirror)
-    where, values = box.put_back(prob.cpu(), size)  # type: ignore[arg-type]
-    image, said = case.region[(slice(None), *where)].float().numpy(), values[0].numpy()
+    """Return the 0/1 outline ``(1, I, J, K)`` in the prepared region of a case, laid as in use."""
+    where, said = _said(network, case, config, device, config.mirror)
+    image = case.region[(slice(None), *where)].float().numpy()
+    spacing_mm = np.linalg.norm(case.affine[:3, :3], axis=0)
     component, _ = surest_component(with_edges(said, image, spacing_mm, config))
     border = with_border(component, said, image, spacing_mm, config)
     pred = torch.zeros_like(case.region_label)
@@ -134,10 +129,28 @@ def region_pred(network: nn.Module, case: Prepared, config: TwoStageConfig, devi
 
 
 def region_dice(network: nn.Module, case: Prepared, config: TwoStageConfig, device: str) -> float:
-    """Return the Dice of ``region_pred``; 1 where label and prediction are both empty."""
-    pred, label = region_pred(network, case, config, device).bool(), case.region_label.bool()
+    """Return the Dice of what the network alone says; 1 where label and prediction are empty."""
+    where, said = _said(network, case, config, device, mirror=False)
+    pred = np.zeros(case.region_label.shape[1:], dtype=bool)
+    pred[where] = said > 0.5
+    label = case.region_label[0].numpy() > 0
     total = int(pred.sum() + label.sum())
     return 2 * int((pred & label).sum()) / total if total else 1.0
+
+
+@torch.inference_mode()
+def _said(
+    network: nn.Module, case: Prepared, config: TwoStageConfig, device: str, mirror: bool
+) -> tuple[Slices, NDArray[np.float32]]:
+    """Return where a patch in the middle of a region lies, and the probability there.
+
+    As in use around what was located.
+    """
+    box = case.middle(config.segment.patch)
+    patch = box.take(case.region).float().to(device)
+    prob = segment_prob(network, patch, config.segment.patch, mirror)
+    where, values = box.put_back(prob, case.region.shape[1:])  # type: ignore[arg-type]
+    return where, values[0].numpy()
 
 
 def _fit(network: nn.Module, fit_config: FitConfig, run: Run, name: str, *functions: Any) -> None:
