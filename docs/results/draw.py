@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clickseg.evaluation.table import SHOWN, as_markdown, caption_of, line_of
+from clickseg.tables.report import as_markdown as table_of
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
@@ -23,7 +24,18 @@ def section() -> str:
         about = (path.parent / "about.md").read_text(encoding="utf-8").strip()
         parts.append(f"{about}\n\n{as_markdown(summary, caption_of(summary)).strip()}")
         parts += variants(path.parent)
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *tables()])
+
+
+def tables() -> list[str]:
+    """Return the published tables that were made again, and how."""
+    parts = []
+    for path in sorted((HERE / "tables").glob("*.json")):
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        parts += [f"`{values['command']}`", table_of(values).strip()]
+    if not parts:
+        return []
+    return [(HERE / "tables" / "about.md").read_text(encoding="utf-8").strip(), *parts]
 
 
 def variants(folder: Path) -> list[str]:

@@ -44,8 +44,8 @@ class CutSettings:
     Without drags undecided voxels would fall to the smaller outline, which is the click's own seed.
     """
 
-    weight: float = 2.0
-    sigma: float = 0.5
+    weight: float = 8.0
+    sigma: float = 0.3
     doubt_mm: float | None = 2.0
     likeness: float | None = 1.0
 
