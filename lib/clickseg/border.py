@@ -68,13 +68,13 @@ def cheapest_sides(
     A voxel that changes sides is in doubt from then on, however sure the network was.
 
     Args:
-        logits: of a network; may be empty.
+        logits: of a network; may be empty. What is not a number counts as 0.
         image: T1ce and T2 there ``(2, i, j, k)``, normalized. The first of them that shows anything
             counts; with none the logits are returned.
         spacing_mm: voxel size.
         config: what a border costs, and how near to the cheapest it is to come.
     """
-    shown = first_shown(image)
+    shown, logits = first_shown(image), np.nan_to_num(logits)
     if shown is None or logits.size == 0:
         return logits
     is_foreground = nearly_minimum_cut(

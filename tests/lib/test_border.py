@@ -98,3 +98,11 @@ def test_sides_of_nothing_and_of_an_image_that_shows_nothing_are_left_alone(imag
     drawn = np.where(block(TUMOR), 1.0, -1.0).astype(np.float32)
     left = cheapest_sides(drawn, np.zeros_like(image), SPACING_MM, PASS)
     np.testing.assert_array_equal(left, drawn)
+
+
+def test_what_is_not_a_number_does_not_get_through(image):
+    drawn = np.where(block(TUMOR), 2.0, -2.0).astype(np.float32)
+    drawn[14, 14, 5] = np.nan
+    laid = cheapest_sides(drawn, image, SPACING_MM, PASS)
+    np.testing.assert_array_equal(laid > 0, block(TUMOR))
+    assert np.isfinite(laid).all()

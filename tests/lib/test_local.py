@@ -247,11 +247,20 @@ def told(t1ce, t2):
     return Study("case", image, FINE, None)
 
 
-def answer(study, size, **changes):
+def answer(study, size, *clicks, start=None, **changes):
     as_used = replace(load_config(DEFAULT).correction, **changes)
-    start = np.zeros(FINE.shape, np.uint8)
-    clicks = (Click.at(MIDDLE_IJK, True, FINE),)
-    return LocalCorrection(Told(size), as_used)(study, start, clicks).mask > 0
+    start = np.zeros(FINE.shape, np.uint8) if start is None else start.astype(np.uint8)
+    made = tuple(Click.at(voxel, kind, FINE) for voxel, kind in clicks or [(MIDDLE_IJK, True)])
+    return LocalCorrection(Told(size), as_used)(study, start, made).mask > 0
+
+
+def ball(radius_mm, center_ijk=MIDDLE_IJK):
+    offsets = (np.indices(FINE.shape).T - center_ijk) * FINE.spacing_mm
+    return (np.linalg.norm(offsets, axis=-1) <= radius_mm).T
+
+
+def overlap(found, wanted):
+    return 2 * (found & wanted).sum() / (found.sum() + wanted.sum())
 
 
 def test_the_outline_of_a_click_is_laid_on_the_edge():
@@ -262,10 +271,30 @@ def test_the_outline_of_a_click_is_laid_on_the_edge():
     np.testing.assert_array_equal(answer(study, 1.5, border=None), np.roll(tumor, 1, 0))
 
 
-@pytest.mark.parametrize("contrast", [0.0, 0.3, 0.5])
-@pytest.mark.parametrize("radius_mm", [1.6, 2.0, 3.0, 5.0])
+faint = pytest.mark.parametrize("contrast", [0.0, 0.3, 0.5])
+sizes = pytest.mark.parametrize("radius_mm", [1.6, 2.0, 3.0, 4.0, 5.0])
+
+
+@faint
+@sizes
 def test_a_tumor_that_hardly_shows_is_not_lost_to_the_shortest_border(contrast, radius_mm):
-    offsets = (np.indices(FINE.shape).T - MIDDLE_IJK) * FINE.spacing_mm
-    ball = (np.linalg.norm(offsets, axis=-1) <= radius_mm).T
-    found = answer(told(contrast * ball, ball), 6.0)
-    assert 2 * (found & ball).sum() / (found.sum() + ball.sum()) > 0.65
+    tumor = ball(radius_mm)
+    assert overlap(answer(told(contrast * tumor, tumor), 6.0), tumor) > 0.65
+
+
+@faint
+@sizes
+def test_nor_is_what_a_background_click_leaves_of_it(contrast, radius_mm):
+    whole, left = ball(radius_mm), ball(radius_mm)
+    left[: MIDDLE_IJK[0]] = False
+    click = (MIDDLE_IJK[0] - 2, *MIDDLE_IJK[1:])
+    found = answer(told(contrast * whole, left), 6.0, (click, False), start=whole)
+    assert overlap(found, left) > 0.65
+
+
+@pytest.mark.parametrize("contrast", [0.0, 0.3])
+def test_nor_is_it_lost_beside_a_change_that_shows(contrast):
+    bright, hardly = ball(3.0, (24, 26, 8)), ball(1.6, (36, 26, 8))
+    study = told(2.0 * bright + contrast * hardly, bright | hardly)
+    found = answer(study, 6.0, ((24, 26, 8), True), ((36, 26, 8), True))
+    assert (found & hardly).sum() > 0.65 * hardly.sum()

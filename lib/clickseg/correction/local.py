@@ -39,9 +39,12 @@ Memo = MutableMapping[tuple[Hashable, ...], Pass]
 """Passes already made for one study and start mask, by the clicks that they saw."""
 
 
-LEAST_CHANGED = 0.2
-"""Share of a change that its cheapest border must leave: where tumor and surroundings look alike
-the shortest border is the cheapest, around next to nothing, and the network is believed instead."""
+LEAST_LEFT = 0.2
+"""Share that the cheapest border must leave of a click's change, of tumor and of surroundings.
+
+Where these look alike the shortest border is the cheapest: around next to nothing, or around all.
+There the network is believed.
+"""
 
 
 class LocalCorrection:
@@ -136,12 +139,12 @@ class LocalCorrection:
             said = follow_edges(said, shown, spacing_mm, config.edges)
         if config.border is not None:
             laid = cheapest_sides(said, shown, spacing_mm, config.border)
-            corner_ijk = [part.start for part in where]
+            near = _distance_mm(where, center_ijk, spacing_mm) < config.reach_mm
+            click = center_ijk - [part.start for part in where]
             drawn, left = (
-                touching(brought(sides, start[where], is_foreground), seen_ijk - corner_ijk).sum()
-                for sides in (said, laid)
+                _sizes(sides, start[where], click, is_foreground, near) for sides in (said, laid)
             )
-            said = laid if left >= LEAST_CHANGED * drawn else said
+            said = laid if (left >= LEAST_LEFT * drawn).all() else said
         return make_pass(where, said, start, seen_ijk, is_foreground, spacing_mm, config)
 
 
@@ -198,6 +201,19 @@ def take_mask(box: Box, start: NDArray[np.uint8]) -> Tensor:
     part = torch.from_numpy(np.ascontiguousarray(start[tuple(near)])).float()[None]
     i, j, k = (center - first for center, first in zip(box.center_ijk, corner, strict=True))
     return (Box((i, j, k), box.step, box.size).take(part) > 0.5).float()
+
+
+def _sizes(
+    logits: NDArray[np.float32],
+    start: NDArray[np.uint8],
+    click_ijk: NDArray[np.int64],
+    is_foreground: bool,
+    near: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Return how many voxels near a click it changes, and are foreground and background then."""
+    change = touching(brought(logits, start, is_foreground), [click_ijk]) & near
+    after = (start > 0) ^ change
+    return np.array([part.sum() for part in (change, after & near, ~after & near)])
 
 
 def _distinct(
