@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickseg.config import EdgesConfig
+from clickseg.neighbors import alike
 
 SURE = 3.0
 """Logits are clipped to it (0.95 and 0.05): an edge may overrule a network that is sure."""
@@ -28,8 +29,7 @@ def follow_edges(
         logits: of a network, ``(i, j, k)``; may be empty.
         image: T1ce and T2 there ``(2, i, j, k)``, normalized. The first of them that shows
             anything counts; with none the logits are returned, clipped.
-        spacing_mm: voxel size; across a coarse axis neighbors count less, as their faces are
-            smaller.
+        spacing_mm: voxel size.
         config: how strongly, and by how many steps.
     """
     # In this memory order whole rows are added at once, also where there are few slices.
@@ -38,22 +38,19 @@ def follow_edges(
     if shown is None or logits.size == 0:
         return logits
     pairs, total = [], np.ones_like(logits)
-    for axis, spacing in enumerate(spacing_mm):
+    for axis in range(3):
         one, other = _neighbors(axis)
-        alike = np.square(np.diff(np.asfortranarray(shown), axis=axis))
-        alike *= np.float32(-0.5 / config.sigma**2)
-        np.exp(alike, out=alike)
-        alike *= np.float32(config.weight * spacing_mm.min() / spacing)
-        total[one] += alike
-        total[other] += alike
-        pairs.append((one, other, alike))
+        counts = alike(np.asfortranarray(shown), axis, spacing_mm, config.weight, config.sigma)
+        total[one] += counts
+        total[other] += counts
+        pairs.append((one, other, counts))
     total = 1 / total
     even = logits
     for _ in range(config.steps):
         summed = logits.copy(order="F")
-        for one, other, alike in pairs:
-            summed[one] += alike * even[other]
-            summed[other] += alike * even[one]
+        for one, other, counts in pairs:
+            summed[one] += counts * even[other]
+            summed[other] += counts * even[one]
         summed *= total
         even = summed
     return even

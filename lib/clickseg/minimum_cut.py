@@ -14,6 +14,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from scipy.special import logit
 
+from clickseg.neighbors import alike
+
 UNITS = 100
 """Costs are whole numbers of hundredths: the flow is exact in them."""
 
@@ -40,26 +42,19 @@ def between(
 
     Args:
         image: one sequence ``(i, j, k)``.
-        spacing_mm: voxel size; across a coarse axis neighbors count less, as their faces are
-            smaller.
-        weight: the cost where both look alike.
-        sigma: the difference at which it is 0.6 of that.
+        spacing_mm: voxel size.
+        weight: the cost where both look the same, as ``neighbors.alike``.
+        sigma: as there.
     """
-    index, values = np.arange(image.size).reshape(image.shape), image.ravel().astype(np.float64)
+    index, image = np.arange(image.size).reshape(image.shape), image.astype(np.float64)
     pairs = []
-    for axis, spacing in enumerate(spacing_mm):
+    for axis in range(3):
         first, second = (
             np.take(index, range(start, index.shape[axis] - 1 + start), axis).ravel()
             for start in (0, 1)
         )
-        scaled = weight * spacing_mm.min() / spacing
-        pairs.append((first, second, _to_part(values[first] - values[second], scaled, sigma)))
+        pairs.append((first, second, alike(image, axis, spacing_mm, weight, sigma).ravel()))
     return pairs
-
-
-def _to_part(difference: NDArray[Any], weight: float, sigma: float) -> NDArray[Any]:
-    cost: NDArray[Any] = weight * np.exp(-(difference**2) / (2 * sigma**2))
-    return cost
 
 
 def minimum_cut(costs: NDArray[Any], pairs: Between) -> NDArray[np.bool_]:
@@ -120,10 +115,9 @@ def nearly_minimum_cut(
     sure = np.float32(logit(SURE))
     wanted = np.clip(np.nan_to_num(logits.ravel().astype(np.float32)), -sure, sure)
     costs, total = [], np.full(wanted.size, LEAST_TOTAL)
-    for axis, spacing in enumerate(spacing_mm):
+    for axis in range(3):
         ends = [(0, int(other == axis)) for other in range(3)]
-        scaled = weight * spacing_mm.min() / spacing
-        cost = np.pad(_to_part(np.diff(image, axis=axis), scaled, sigma), ends)
+        cost = np.pad(alike(image, axis, spacing_mm, weight, sigma), ends)
         apart = int(np.prod(image.shape[axis + 1 :]))
         cost = cost.ravel()[: max(0, wanted.size - apart)].astype(np.float32)
         total[: cost.size] += cost

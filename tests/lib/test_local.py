@@ -15,6 +15,9 @@ from clickseg.config import EdgesConfig, PassBorderConfig, load_config
 from clickseg.correction import LocalCorrection
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.study import Study
+from clickseg.training.items import Item
+from clickseg.training.local import take_turn
+from clickseg.training.loop import Run
 
 SHAPE = (37, 31, 23)
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
@@ -298,3 +301,21 @@ def test_nor_is_it_lost_beside_a_change_that_shows(contrast):
     study = told(2.0 * bright + contrast * hardly, bright | hardly)
     found = answer(study, 6.0, ((24, 26, 8), True), ((36, 26, 8), True))
     assert (found & hardly).sum() > 0.65 * hardly.sum()
+
+
+def test_a_correction_learns_from_the_masks_that_readers_are_shown(tmp_path):
+    tumor = ball(5.0)
+    study, start = told(2.0 * tumor, np.roll(tumor, 1, 0)), ball(3.0, (24, 26, 8)).astype(np.uint8)
+    recipe, network = load_config(DEFAULT).correction, Told(1.5)
+    image, label = torch.from_numpy(study.image), tumor.astype(np.uint8)
+    item = Item(image, start, label, start.copy(), "center", 3)
+    run, rng = Run(tmp_path, "correction", seed=1), np.random.default_rng(1)
+    for _ in range(2):
+        assert take_turn(network, [item], recipe, run, rng) is not None
+        made = tuple(Click.at(voxel, kind, FINE) for voxel, kind in item.clicks)
+        used, other = (
+            LocalCorrection(network, config)(study, start, made).mask
+            for config in (recipe, replace(recipe, border=None))
+        )
+        np.testing.assert_array_equal(item.current, used)
+        assert (used != other).any()

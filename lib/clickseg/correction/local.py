@@ -22,29 +22,19 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
 
-from clickseg.border import cheapest_sides
-from clickseg.boxes import Slices
 from clickseg.clicks import Clicks, voxels_of
 from clickseg.config import LocalConfig
-from clickseg.correction.fusion import Pass, brought, fuse, pin, touching
+from clickseg.correction.fusion import Pass, fuse, pin
+from clickseg.correction.passes import make_pass
 from clickseg.correction.result import Correction
 from clickseg.cuts import Box
 from clickseg.doubt import most_uncertain
-from clickseg.edges import follow_edges
 from clickseg.guidance import draw_clicks
 from clickseg.precision import answering, one_thread
 from clickseg.study import Study
 
 Memo = MutableMapping[tuple[Hashable, ...], Pass]
 """Passes already made for one study and start mask, by the clicks that they saw."""
-
-
-LEAST_LEFT = 0.2
-"""Share that the cheapest border must leave of a click's change, of tumor and of surroundings.
-
-Where these look alike the shortest border is the cheapest: around next to nothing, or around all.
-There the network is believed.
-"""
 
 
 class LocalCorrection:
@@ -134,18 +124,16 @@ class LocalCorrection:
         with answering(device):
             logits = self.network(cut[None].to(device))[0].float().cpu()
         where, values = box.put_back(logits, start.shape)  # type: ignore[arg-type]
-        said, shown = values[0].numpy(), image[(slice(None), *where)].numpy()
-        if config.edges is not None:
-            said = follow_edges(said, shown, spacing_mm, config.edges)
-        if config.border is not None:
-            laid = cheapest_sides(said, shown, spacing_mm, config.border)
-            near = _distance_mm(where, center_ijk, spacing_mm) < config.reach_mm
-            click = center_ijk - [part.start for part in where]
-            drawn, left = (
-                _sizes(sides, start[where], click, is_foreground, near) for sides in (said, laid)
-            )
-            said = laid if (left >= LEAST_LEFT * drawn).all() else said
-        return make_pass(where, said, start, seen_ijk, is_foreground, spacing_mm, config)
+        return make_pass(
+            where,
+            values[0].numpy(),
+            image[(slice(None), *where)].numpy(),
+            start,
+            seen_ijk,
+            is_foreground,
+            spacing_mm,
+            config,
+        )
 
 
 def visible(
@@ -163,23 +151,6 @@ def visible(
     points_mm = made * np.asarray(spacing_mm)
     near = np.linalg.norm(points_mm[:, None] - points_mm, axis=-1) <= visible_mm
     return [np.flatnonzero(row[: index + 1]).tolist() for index, row in enumerate(near)]
-
-
-def make_pass(
-    where: Slices,
-    logits: NDArray[np.float32],
-    start: NDArray[np.uint8],
-    seen_ijk: NDArray[np.int64],
-    is_foreground: bool,
-    spacing_mm: NDArray[np.float64] | Sequence[float],
-    config: LocalConfig,
-) -> Pass:
-    """Return what the network said in ``where``, and what of it may change the start mask."""
-    change = brought(logits, start[where], is_foreground)
-    if config.merge == "component":
-        change = touching(change, seen_ijk - [part.start for part in where])
-    distance_mm = _distance_mm(where, seen_ijk[-1], np.asarray(spacing_mm))
-    return Pass.of(where, logits, distance_mm, config.reach_mm, change)
 
 
 def network_input(image: Tensor, start: Tensor, guidance: Tensor) -> Tensor:
@@ -203,19 +174,6 @@ def take_mask(box: Box, start: NDArray[np.uint8]) -> Tensor:
     return (Box((i, j, k), box.step, box.size).take(part) > 0.5).float()
 
 
-def _sizes(
-    logits: NDArray[np.float32],
-    start: NDArray[np.uint8],
-    click_ijk: NDArray[np.int64],
-    is_foreground: bool,
-    near: NDArray[np.bool_],
-) -> NDArray[np.int64]:
-    """Return how many voxels near a click it changes, and are foreground and background then."""
-    change = touching(brought(logits, start, is_foreground), [click_ijk]) & near
-    after = (start > 0) ^ change
-    return np.array([part.sum() for part in (change, after & near, ~after & near)])
-
-
 def _distinct(
     voxels: NDArray[np.int64], is_foreground: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -223,13 +181,3 @@ def _distinct(
     kinds = {tuple(v): bool(f) for v, f in zip(voxels.tolist(), is_foreground, strict=True)}
     places = np.array(list(kinds), dtype=np.int64).reshape(-1, 3)
     return places, np.array(list(kinds.values()), dtype=bool)
-
-
-def _distance_mm(
-    where: Slices, center_ijk: NDArray[np.int64], spacing_mm: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    i, j, k = (
-        ((np.arange(part.start, part.stop) - center) * spacing).astype(np.float32) ** 2
-        for part, center, spacing in zip(where, center_ijk, spacing_mm, strict=True)
-    )
-    return np.asarray(np.sqrt(i[:, None, None] + j[:, None] + k))

@@ -43,10 +43,9 @@ LEAST = np.float32(1e-6)
 LARGEST_MM = 60.0
 """No tumor is wider; what was located beyond is not looked at, so that no answer takes minutes."""
 
-_NOTHING: tuple[float, Slices, NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]] = (
+_NOTHING: tuple[float, Slices, NDArray[np.float32], NDArray[np.bool_]] = (
     0.0,
     (slice(0, 0), slice(0, 0), slice(0, 0)),
-    np.zeros((0, 0, 0), dtype=np.float32),
     np.zeros((0, 0, 0), dtype=np.float32),
     np.zeros((0, 0, 0), dtype=bool),
 )
@@ -77,16 +76,16 @@ class TwoStage:
         shape = study.grid.canonical.shape
         found = []
         for center_ijk, extent_mm, mass in self._locate(image, spacing_mm):
-            box, said, prob = self._segment(image, spacing_mm, center_ijk, extent_mm)
+            box, prob = self._segment(image, spacing_mm, center_ijk, extent_mm)
             component, weight = surest_component(prob)
             # Both networks have a say: the coarse one takes a vessel for a tumor more easily.
-            found.append((mass * weight, box, said, prob, component))
-        best, box, said, prob, component = max(found, key=lambda item: item[0], default=_NOTHING)
+            found.append((mass * weight, box, prob, component))
+        best, box, prob, component = max(found, key=lambda item: item[0], default=_NOTHING)
         mask = study.grid.as_written(np.zeros(shape, dtype=np.uint8))
         if best == 0:
             return Initial(mask, prob, box, None)
         border = with_border(
-            component, said, study.image[(slice(None), *box)], spacing_mm, self.config
+            component, prob, study.image[(slice(None), *box)], spacing_mm, self.config
         )
         prob = np.where(border == component, prob, 1 - prob)
         mask[box] = border
@@ -139,15 +138,15 @@ class TwoStage:
         spacing_mm: NDArray[np.float64],
         center_ijk: NDArray[np.float64],
         extent_mm: NDArray[np.float64],
-    ) -> tuple[Slices, NDArray[np.float32], NDArray[np.float32]]:
-        """Return the voxels of a region, and how likely they are tumor, before and after edges."""
+    ) -> tuple[Slices, NDArray[np.float32]]:
+        """Return the voxels of a region, and how likely they are tumor."""
         box = self.region(spacing_mm, center_ijk, extent_mm)
         patch = self.config.segment.patch
         prob = segment_prob(self.network.segment, box.take(image), patch, self.config.mirror)
         slices, values = box.put_back(prob, image.shape[1:])  # type: ignore[arg-type]
         said = values[0].numpy()
         seen = image[(slice(None), *slices)].cpu().numpy()
-        return slices, said, with_edges(said, seen, spacing_mm, self.config)
+        return slices, with_edges(said, seen, spacing_mm, self.config)
 
 
 def locate_prob(
@@ -191,7 +190,7 @@ def with_edges(
 
 def with_border(
     component: NDArray[np.bool_],
-    said: NDArray[np.float32],
+    prob: NDArray[np.float32],
     image: NDArray[np.float32],
     spacing_mm: NDArray[np.float64],
     config: TwoStageConfig,
@@ -200,14 +199,15 @@ def with_border(
 
     Args:
         component: what was found ``(i, j, k)``; may be empty.
-        said: probability there, before edges.
+        prob: of tumor there, as ``with_edges`` returns it: borders around what wavers would be
+            those of its waverings.
         image: T1ce and T2 there ``(2, i, j, k)``, normalized.
         spacing_mm: voxel size.
         config: the recipe.
     """
     if config.border is None:
         return component
-    return cheapest_border(component, said, image, spacing_mm, config.border)
+    return cheapest_border(component, prob, image, spacing_mm, config.border)
 
 
 def _logits(

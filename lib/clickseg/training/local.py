@@ -17,7 +17,8 @@ from clickseg.clicking import clicking
 from clickseg.clicks import Clicks
 from clickseg.config import LocalConfig
 from clickseg.correction.fusion import PLATEAU, fuse
-from clickseg.correction.local import LocalCorrection, Memo, make_pass, network_input, visible
+from clickseg.correction.local import LocalCorrection, Memo, network_input, visible
+from clickseg.correction.passes import make_pass
 from clickseg.cuts import Box
 from clickseg.geometry import Grid
 from clickseg.guidance import draw_clicks
@@ -67,7 +68,9 @@ def train_local(
             loss
             for turn in range(config.clicks)
             if (
-                loss := _turn(net, [item for item in items if turn < item.rounds], config, run, rng)
+                loss := take_turn(
+                    net, [item for item in items if turn < item.rounds], config, run, rng
+                )
             )
             is not None
         ]
@@ -130,7 +133,7 @@ def _patch_size(config: LocalConfig) -> Voxel:
     return i, j, k
 
 
-def _turn(
+def take_turn(
     net: nn.Module, items: list[Item], config: LocalConfig, run: Run, rng: np.random.Generator
 ) -> Tensor | None:
     """Let the reader click once in each item, correct, and return the loss."""
@@ -156,8 +159,9 @@ def _turn(
     for (item, seen), box, out in zip(turns, boxes, logits.detach().cpu(), strict=True):
         where, values = box.put_back(out, item.label.shape)  # type: ignore[arg-type]
         kind = item.clicks[-1][1]
+        said, shown = values[0].numpy(), item.image[(slice(None), *where)].numpy()
         item.passes.append(
-            make_pass(where, values[0].numpy(), item.start, seen, kind, config.spacing_mm, config)
+            make_pass(where, said, shown, item.start, seen, kind, config.spacing_mm, config)
         )
         item.current = item.start.copy()
         for fused, place in fuse(item.start, item.passes):

@@ -121,8 +121,8 @@ def region_pred(network: nn.Module, case: Prepared, config: TwoStageConfig, devi
     where, said = _said(network, case, config, device, config.mirror)
     image = case.region[(slice(None), *where)].float().numpy()
     spacing_mm = np.linalg.norm(case.affine[:3, :3], axis=0)
-    component, _ = surest_component(with_edges(said, image, spacing_mm, config))
-    border = with_border(component, said, image, spacing_mm, config)
+    prob = with_edges(said, image, spacing_mm, config)
+    border = with_border(surest_component(prob)[0], prob, image, spacing_mm, config)
     pred = torch.zeros_like(case.region_label)
     pred[(0, *where)] = torch.from_numpy(border.astype(np.uint8))
     return pred
