@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from clickseg.boxes import bounding_box, grown
 from clickseg.config import BorderConfig, PassBorderConfig
-from clickseg.edges import first_shown
+from clickseg.edges import SURE, first_shown
 from clickseg.minimum_cut import between, minimum_cut, nearly_minimum_cut, side_costs
 
 FARTHEST_MM = 6.0
@@ -17,9 +17,11 @@ FARTHEST_MM = 6.0
 LEAST_LEFT = 0.5
 """Share of what was found: a border around less would be the shortest one, not that of a tumor."""
 
-
 DOUBT = 0.01, 1.0
 """Size of the logit of a voxel that changes sides, at least (0 has no sign) and at most."""
+
+BEYOND_DISPUTE = 1e3
+"""A logit that outweighs all borders of a voxel."""
 
 
 def cheapest_border(
@@ -62,6 +64,8 @@ def cheapest_sides(
     image: NDArray[np.float32],
     spacing_mm: NDArray[np.float64],
     config: PassBorderConfig,
+    clicked: NDArray[np.bool_],
+    is_foreground: bool,
 ) -> NDArray[np.float32]:
     """Return logits ``(i, j, k)`` whose sign says on which side of the cheapest border they are.
 
@@ -73,14 +77,14 @@ def cheapest_sides(
             counts; with none the logits are returned.
         spacing_mm: voxel size.
         config: what a border costs, and how near to the cheapest it is to come.
+        clicked: what a click holds there ``(i, j, k)``: the border may not part it from its side.
+        is_foreground: that side.
     """
     shown, logits = first_shown(image), np.nan_to_num(logits)
     if shown is None or logits.size == 0:
         return logits
-    is_foreground = nearly_minimum_cut(
-        logits, shown, spacing_mm, config.weight, config.sigma, config.steps
-    )
+    costs = np.clip(logits, -SURE, SURE)
+    costs[clicked] = BEYOND_DISPUTE if is_foreground else -BEYOND_DISPUTE
+    sides = nearly_minimum_cut(costs, shown, spacing_mm, config.weight, config.sigma, config.steps)
     doubted = np.clip(np.abs(logits), *DOUBT)
-    return np.where(
-        is_foreground == (logits > 0), logits, np.where(is_foreground, doubted, -doubted)
-    )
+    return np.where(sides == (logits > 0), logits, np.where(sides, doubted, -doubted))

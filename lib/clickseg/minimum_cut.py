@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
-from scipy.special import logit
 
 from clickseg.neighbors import alike
 
@@ -103,7 +102,7 @@ def nearly_minimum_cut(
     it, each voxel and pair by its own length (Pock 2011, doi 10.1109/ICCV.2011.6126441).
 
     Args:
-        logits: ``(i, j, k)``, clipped to ``SURE``; may be empty.
+        logits: ``(i, j, k)``, what a voxel costs more as background; may be empty.
         image: one sequence, same shape.
         spacing_mm: as ``between``.
         weight: as ``between``.
@@ -112,8 +111,7 @@ def nearly_minimum_cut(
     """
     # All voxels in one row, so that neighbors along an axis are so many places apart: whole rows
     # are added at once. Those at the end of one line and the start of the next cost nothing.
-    sure = np.float32(logit(SURE))
-    wanted = np.clip(np.nan_to_num(logits.ravel().astype(np.float32)), -sure, sure)
+    wanted = np.nan_to_num(logits.ravel().astype(np.float32))
     costs, total = [], np.full(wanted.size, LEAST_TOTAL)
     for axis in range(3):
         ends = [(0, int(other == axis)) for other in range(3)]

@@ -274,6 +274,13 @@ def test_the_outline_of_a_click_is_laid_on_the_edge():
     np.testing.assert_array_equal(answer(study, 1.5, border=None), np.roll(tumor, 1, 0))
 
 
+def test_a_click_on_what_shows_brings_all_of_it_where_the_network_is_in_doubt():
+    tumor = ball(3.0)
+    study = told(2.0 * tumor, np.zeros(FINE.shape))
+    assert overlap(answer(study, 0.1), tumor) > 0.95
+    assert answer(study, 0.1, border=None).sum() == 1
+
+
 faint = pytest.mark.parametrize("contrast", [0.0, 0.3, 0.5])
 sizes = pytest.mark.parametrize("radius_mm", [1.6, 2.0, 3.0, 4.0, 5.0])
 

@@ -62,6 +62,7 @@ def test_steps_come_to_the_least_cost(seed):
         parted = sum(cost[flat[first] != flat[second]].sum() for first, second, cost in pairs)
         return parted + costs[0][~sides].sum() + costs[1][sides].sum()
 
+    logits = costs[0] - costs[1]  # none of them sure
     least, drawn = price(minimum_cut(costs, pairs)), price(logits > 0)
     by_steps = [
         price(nearly_minimum_cut(logits, image, SPACING_MM, 2.0, 0.5, steps))

@@ -8,9 +8,10 @@ import torch
 from clickseg.config import load_config
 from clickseg.geometry import Grid
 from clickseg.initial import TwoStage
+from clickseg.metrics import dice
 from clickseg.study import Study
 from clickseg.training.prepare import Prepared
-from clickseg.training.two_stage import region_pred
+from clickseg.training.two_stage import region_dice, region_pred
 
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
 AFFINES = {
@@ -175,3 +176,24 @@ def test_what_a_network_says_of_a_prepared_region_is_laid_as_in_use(rest, off):
     pred = region_pred(Drawn(), case, recipe, "cpu")[0].numpy()
     np.testing.assert_array_equal(pred, used)
     assert (region_pred(Drawn(), case, without, "cpu")[0].numpy() != pred).any()
+
+
+class Beside(torch.nn.Module):
+    """Sure of all that is bright in the T1ce, a voxel beside where it is."""
+
+    def forward(self, x):
+        return 20 * torch.roll(x[:, :1], 1, 2) - 10
+
+
+def test_a_fine_network_is_scored_by_what_it_alone_says():
+    """Neither edges nor border mend it, nor does the mirrored region: it is the one in training."""
+    recipe = config()
+    grid, image, ball = a_region(recipe)
+    label = torch.from_numpy(ball[None].astype(np.uint8))
+    shown = torch.from_numpy(np.stack([ball, 0 * image[1]]).astype(np.float16))
+    case = Prepared("case", shown, label, (), shown, label, True, grid.affine)
+    expected = dice(np.roll(ball, 1, 0), ball)
+    assert 0.5 < expected < 0.99
+    assert region_dice(Beside(), case, recipe, "cpu") == pytest.approx(expected)
+    nothing = replace(case, region=0 * shown, region_label=0 * label)
+    assert region_dice(Beside(), nothing, recipe, "cpu") == 1

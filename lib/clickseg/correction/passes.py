@@ -13,7 +13,10 @@ from clickseg.config import LocalConfig
 from clickseg.correction.fusion import Pass, brought, touching
 from clickseg.edges import follow_edges
 
-LEAST_LEFT = 0.2
+CLICK_MM = 0.8
+"""No border parts what lies so near to a click from it."""
+
+LEAST_LEFT = 0.2, 0.5, 0.5
 """Share that the cheapest border must leave of a click's change, of tumor and of surroundings.
 
 Where these look alike the shortest border is the cheapest: around next to nothing, or around all.
@@ -47,15 +50,16 @@ def make_pass(
     before = start[where]
     clicks_ijk = seen_ijk - [part.start for part in where]
     distance_mm = _distance_mm(where, seen_ijk[-1], spacing_mm)
-    near = distance_mm < config.reach_mm
     if config.edges is not None:
         logits = follow_edges(logits, image, spacing_mm, config.edges)
     if config.border is not None:
-        laid = cheapest_sides(logits, image, spacing_mm, config.border)
+        clicked = distance_mm <= CLICK_MM
+        near = distance_mm < config.reach_mm
+        laid = cheapest_sides(logits, image, spacing_mm, config.border, clicked, is_foreground)
         drawn, left = (
             _sizes(sides, before, clicks_ijk[-1], is_foreground, near) for sides in (logits, laid)
         )
-        logits = laid if (left >= LEAST_LEFT * drawn).all() else logits
+        logits = laid if (left >= drawn * LEAST_LEFT).all() else logits
     change = brought(logits, before, is_foreground)
     if config.merge == "component":
         change = touching(change, clicks_ijk)
