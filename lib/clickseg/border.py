@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from clickseg.boxes import bounding_box, grown
 from clickseg.config import BorderConfig, PassBorderConfig
-from clickseg.edges import SURE, first_shown
+from clickseg.edges import SURE_LOGIT, first_shown
 from clickseg.minimum_cut import between, minimum_cut, nearly_minimum_cut, side_costs
 
 FARTHEST_MM = 6.0
@@ -19,9 +19,6 @@ LEAST_LEFT = 0.5
 
 DOUBT = 0.01, 1.0
 """Size of the logit of a voxel that changes sides, at least (0 has no sign) and at most."""
-
-BEYOND_DISPUTE = 1e3
-"""A logit that outweighs all borders of a voxel."""
 
 
 def cheapest_border(
@@ -35,8 +32,8 @@ def cheapest_border(
 
     Args:
         found: one connected part ``(i, j, k)``; may be empty.
-        prob: what the network says. What it takes for tumor beyond ``found`` was taken for
-            something else, and is as likely background.
+        prob: of tumor there, evened where the recipe has edges. What is likely tumor beyond
+            ``found`` was taken for something else, and is as likely background.
         image: T1ce and T2 there ``(2, i, j, k)``, normalized. The first of them that shows anything
             counts; with none what was found is returned.
         spacing_mm: voxel size.
@@ -46,8 +43,8 @@ def cheapest_border(
     if held is None or shown is None:
         return found
     box = grown(held, np.ceil(FARTHEST_MM / spacing_mm), found.shape)
-    inside, said = found[box], prob[box]
-    costs = side_costs(np.where((said > 0.5) & ~inside, 1 - said, said))
+    inside, likely = found[box], prob[box]
+    costs = side_costs(np.where((likely > 0.5) & ~inside, 1 - likely, likely))
     kept = minimum_cut(costs, between(shown[box], spacing_mm, config.weight, config.sigma))
     parts, _ = ndimage.label(kept, np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel(), minlength=2)[1:]
@@ -64,27 +61,33 @@ def cheapest_sides(
     image: NDArray[np.float32],
     spacing_mm: NDArray[np.float64],
     config: PassBorderConfig,
-    clicked: NDArray[np.bool_],
-    is_foreground: bool,
 ) -> NDArray[np.float32]:
     """Return logits ``(i, j, k)`` whose sign says on which side of the cheapest border they are.
 
     A voxel that changes sides is in doubt from then on, however sure the network was.
 
     Args:
-        logits: of a network; may be empty. What is not a number counts as 0.
+        logits: of a network; may be empty. What is not a number counts as 0, what is infinite is
+            beyond dispute.
         image: T1ce and T2 there ``(2, i, j, k)``, normalized. The first of them that shows anything
             counts; with none the logits are returned.
         spacing_mm: voxel size.
         config: what a border costs, and how near to the cheapest it is to come.
-        clicked: what a click holds there ``(i, j, k)``: the border may not part it from its side.
-        is_foreground: that side.
     """
-    shown, logits = first_shown(image), np.nan_to_num(logits)
+    shown = first_shown(image)
+    logits = np.nan_to_num(logits, posinf=np.inf, neginf=-np.inf)
     if shown is None or logits.size == 0:
         return logits
-    costs = np.clip(logits, -SURE, SURE)
-    costs[clicked] = BEYOND_DISPUTE if is_foreground else -BEYOND_DISPUTE
-    sides = nearly_minimum_cut(costs, shown, spacing_mm, config.weight, config.sigma, config.steps)
+    clipped = np.clip(logits, -SURE_LOGIT, SURE_LOGIT)
+    is_foreground = nearly_minimum_cut(
+        np.where(np.isinf(logits), logits, clipped),
+        shown,
+        spacing_mm,
+        config.weight,
+        config.sigma,
+        config.steps,
+    )
     doubted = np.clip(np.abs(logits), *DOUBT)
-    return np.where(sides == (logits > 0), logits, np.where(sides, doubted, -doubted))
+    return np.where(
+        is_foreground == (logits > 0), logits, np.where(is_foreground, doubted, -doubted)
+    )

@@ -129,7 +129,7 @@ class EdgesConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class BorderConfig:
-    """What a border costs: ``weight`` and ``sigma`` as in ``minimum_cut.between``."""
+    """What a border costs: ``weight`` and ``sigma`` as in ``neighbors.alike``."""
 
     weight: Positive
     sigma: Positive

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clickseg.config import EdgesConfig
 from clickseg.neighbors import alike
 
-SURE = 3.0
+SURE_LOGIT = 3.0
 """Logits are clipped to it (0.95 and 0.05): an edge may overrule a network that is sure."""
 
 
@@ -33,7 +33,7 @@ def follow_edges(
         config: how strongly, and by how many steps.
     """
     # In this memory order whole rows are added at once, also where there are few slices.
-    logits = np.clip(np.asfortranarray(logits, dtype=np.float32), -SURE, SURE)
+    logits = np.clip(np.asfortranarray(logits, dtype=np.float32), -SURE_LOGIT, SURE_LOGIT)
     shown = first_shown(image)
     if shown is None or logits.size == 0:
         return logits

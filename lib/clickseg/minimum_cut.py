@@ -18,7 +18,7 @@ from clickseg.neighbors import alike
 UNITS = 100
 """Costs are whole numbers of hundredths: the flow is exact in them."""
 
-SURE = 0.95
+SURE_PROB = 0.95
 """Probabilities are kept this far from 0 and 1: an edge may overrule a network that is sure."""
 
 LEAST_TOTAL = np.float32(0.01)
@@ -30,7 +30,7 @@ Between = list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]]
 
 def side_costs(prob: NDArray[Any]) -> NDArray[Any]:
     """Return what it costs ``(2, i, j, k)`` to be background and foreground, by probability."""
-    prob = np.clip(prob, 1 - SURE, SURE)
+    prob = np.clip(prob, 1 - SURE_PROB, SURE_PROB)
     return np.stack([-np.log(1 - prob), -np.log(prob)])
 
 
@@ -102,7 +102,8 @@ def nearly_minimum_cut(
     it, each voxel and pair by its own length (Pock 2011, doi 10.1109/ICCV.2011.6126441).
 
     Args:
-        logits: ``(i, j, k)``, what a voxel costs more as background; may be empty.
+        logits: ``(i, j, k)``, what a voxel costs more as background, infinite where it is beyond
+            dispute; may be empty.
         image: one sequence, same shape.
         spacing_mm: as ``between``.
         weight: as ``between``.
@@ -111,7 +112,7 @@ def nearly_minimum_cut(
     """
     # All voxels in one row, so that neighbors along an axis are so many places apart: whole rows
     # are added at once. Those at the end of one line and the start of the next cost nothing.
-    wanted = np.nan_to_num(logits.ravel().astype(np.float32))
+    wanted = np.nan_to_num(logits.ravel().astype(np.float32), posinf=np.inf, neginf=-np.inf)
     costs, total = [], np.full(wanted.size, LEAST_TOTAL)
     for axis in range(3):
         ends = [(0, int(other == axis)) for other in range(3)]

@@ -13,6 +13,7 @@ from strategies import affines
 from clickseg.clicks import Click
 from clickseg.config import EdgesConfig, PassBorderConfig, load_config
 from clickseg.correction import LocalCorrection
+from clickseg.correction.passes import make_pass
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.study import Study
 from clickseg.training.items import Item
@@ -232,12 +233,12 @@ def test_a_click_outside_is_refused():
 class Told(torch.nn.Module):
     """Reads its answer from the T2, by which the border is not laid."""
 
-    def __init__(self, size):
+    def __init__(self, size, outside=None):
         super().__init__()
-        self.size = size
+        self.size, self.outside = size, size if outside is None else outside
 
     def forward(self, x):
-        return self.size * (2 * x[:, 1:2] - 1)
+        return x[:, 1:2] * (self.size + self.outside) - self.outside
 
 
 FINE = Grid((61, 53, 17), np.diag([0.5, 0.5, 1.5, 1.0]))
@@ -250,11 +251,11 @@ def told(t1ce, t2):
     return Study("case", image, FINE, None)
 
 
-def answer(study, size, *clicks, start=None, **changes):
+def answer(study, size, *clicks, start=None, outside=None, **changes):
     as_used = replace(load_config(DEFAULT).correction, **changes)
     start = np.zeros(FINE.shape, np.uint8) if start is None else start.astype(np.uint8)
     made = tuple(Click.at(voxel, kind, FINE) for voxel, kind in clicks or [(MIDDLE_IJK, True)])
-    return LocalCorrection(Told(size), as_used)(study, start, made).mask > 0
+    return LocalCorrection(Told(size, outside), as_used)(study, start, made).mask > 0
 
 
 def ball(radius_mm, center_ijk=MIDDLE_IJK):
@@ -279,6 +280,62 @@ def test_a_click_on_what_shows_brings_all_of_it_where_the_network_is_in_doubt():
     study = told(2.0 * tumor, np.zeros(FINE.shape))
     assert overlap(answer(study, 0.1), tumor) > 0.95
     assert answer(study, 0.1, border=None).sum() == 1
+
+
+@pytest.mark.parametrize("radius_mm", [1.0, 1.6, 3.0])
+def test_and_removes_all_of_it(radius_mm):
+    wrong = ball(radius_mm)
+    study, click = told(2.0 * wrong, wrong), (MIDDLE_IJK, False)
+    assert answer(study, 0.1, click, start=wrong).sum() <= 0.05 * wrong.sum()
+    assert answer(study, 0.1, click, start=wrong, border=None).sum() == wrong.sum() - 1
+
+
+@pytest.mark.parametrize("kind", [True, False])
+@pytest.mark.parametrize("apart_ijk", [2, 4, 8, 11, 13])
+def test_what_is_beside_a_click_stays_with_it_when_the_next_one_is_made(kind, apart_ijk):
+    """However sure of the other side the network is: two clicks are two of 13 voxels, or less."""
+    other = (MIDDLE_IJK[0] + apart_ijk, *MIDDLE_IJK[1:])
+    start = np.zeros(FINE.shape, dtype=bool) if kind else ball(9.0)
+    beside = ball(0.85) | ball(0.85, other)
+    study = told(np.zeros(FINE.shape), start)
+    found = answer(study, 6.0, (MIDDLE_IJK, kind), (other, kind), start=start)
+    assert beside.sum() > 10
+    np.testing.assert_array_equal(found[beside], kind)
+
+
+def test_a_later_click_takes_nothing_of_an_earlier_one():
+    tumor, other = ball(1.6), (MIDDLE_IJK[0] + 8, *MIDDLE_IJK[1:])
+    study = told(2.0 * tumor, np.zeros(FINE.shape))
+    first, both = answer(study, 0.5), answer(study, 0.5, (MIDDLE_IJK, True), (other, True))
+    assert overlap(first, tumor) > 0.9
+    assert both[first].all()
+
+
+def test_a_pass_keeps_what_is_beside_the_clicks_that_it_saw():
+    seen, where = np.array([(22, 26, 8), MIDDLE_IJK]), tuple(slice(0, n) for n in FINE.shape)
+    recipe, start = load_config(DEFAULT).correction, np.zeros(FINE.shape, np.uint8)
+    image = told(np.zeros(FINE.shape), np.zeros(FINE.shape)).image
+    said = np.full(FINE.shape, -6.0, dtype=np.float32)
+    made = make_pass(where, said, image, start, seen, True, FINE.spacing_mm, recipe)
+    np.testing.assert_array_equal(made.votes > 0, ball(0.85) | ball(0.85, tuple(seen[0])))
+
+
+def test_what_is_beside_a_click_is_kept_where_the_network_is_believed():
+    tumor, (i, j, k) = ball(1.6), MIDDLE_IJK
+    holed = tumor.copy()
+    holed[i + 1, j, k] = False
+    found = answer(told(np.zeros(FINE.shape), holed), 6.0)
+    np.testing.assert_array_equal(found, tumor)
+
+
+@pytest.mark.parametrize(("kind", "beyond"), [(True, 0), (False, 1)])
+def test_what_does_not_look_like_a_click_is_left_to_the_border(kind, beyond):
+    """At the last voxel before an edge, or the first behind it, nothing changes beyond it."""
+    tumor = np.zeros(FINE.shape, dtype=bool)
+    tumor[25:36, 21:32, 6:11] = True
+    start = np.zeros(FINE.shape, dtype=bool) if kind else tumor
+    found = answer(told(2.0 * tumor, tumor), 6.0, ((35 + beyond, 26, 8), kind), start=start)
+    np.testing.assert_array_equal(found, tumor)
 
 
 faint = pytest.mark.parametrize("contrast", [0.0, 0.3, 0.5])
@@ -310,19 +367,31 @@ def test_nor_is_it_lost_beside_a_change_that_shows(contrast):
     assert (found & hardly).sum() > 0.65 * hardly.sum()
 
 
-def test_a_correction_learns_from_the_masks_that_readers_are_shown(tmp_path):
+def test_nor_is_a_lobe_of_one_that_shows():
+    body, lobe = ball(4.0, (22, 26, 8)), ball(2.5, (34, 26, 8))
+    study = told(2.0 * body, body | lobe)
+    found = answer(study, 6.0, ((34, 26, 8), True), start=body)
+    assert (found & lobe).sum() > 0.65 * lobe.sum()
+
+
+def test_nor_do_its_surroundings_become_tumor_where_the_network_hardly_tells_them_apart():
+    tumor = ball(7.0)
+    found = answer(told(np.zeros(FINE.shape), tumor), 6.0, outside=0.05)
+    assert overlap(found, tumor) > 0.95
+
+
+@pytest.mark.parametrize("edges", [None, EdgesConfig(weight=2.0, sigma=0.3, steps=9)])
+@pytest.mark.parametrize("is_laid", [True, False])
+def test_a_correction_learns_from_the_masks_that_readers_are_shown(tmp_path, is_laid, edges):
     tumor = ball(5.0)
     study, start = told(2.0 * tumor, np.roll(tumor, 1, 0)), ball(3.0, (24, 26, 8)).astype(np.uint8)
     recipe, network = load_config(DEFAULT).correction, Told(1.5)
+    recipe = replace(recipe, edges=edges, border=recipe.border if is_laid else None)
     image, label = torch.from_numpy(study.image), tumor.astype(np.uint8)
     item = Item(image, start, label, start.copy(), "center", 3)
     run, rng = Run(tmp_path, "correction", seed=1), np.random.default_rng(1)
     for _ in range(2):
         assert take_turn(network, [item], recipe, run, rng) is not None
         made = tuple(Click.at(voxel, kind, FINE) for voxel, kind in item.clicks)
-        used, other = (
-            LocalCorrection(network, config)(study, start, made).mask
-            for config in (recipe, replace(recipe, border=None))
-        )
+        used = LocalCorrection(network, recipe)(study, start, made).mask
         np.testing.assert_array_equal(item.current, used)
-        assert (used != other).any()

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from clickseg.border import cheapest_border
 from clickseg.config import load_config
 from clickseg.geometry import Grid
 from clickseg.initial import TwoStage
+from clickseg.initial.two_stage import surest_component, with_edges
 from clickseg.metrics import dice
 from clickseg.study import Study
 from clickseg.training.prepare import Prepared
@@ -176,6 +178,25 @@ def test_what_a_network_says_of_a_prepared_region_is_laid_as_in_use(rest, off):
     pred = region_pred(Drawn(), case, recipe, "cpu")[0].numpy()
     np.testing.assert_array_equal(pred, used)
     assert (region_pred(Drawn(), case, without, "cpu")[0].numpy() != pred).any()
+
+
+def test_the_border_is_that_of_evened_probabilities():
+    recipe = config()
+    grid, image, _ = a_region(recipe)
+    model = TwoStage(Pair(Bright(), Drawn()), recipe)
+    model._locate = lambda *_: [(np.array([41.0, 35, 14]), np.zeros(3), 1.0)]
+    shown = image.astype(np.float32)
+    found = model(Study("case", shown, grid, None))
+    model.config = replace(recipe, edges=None, border=None)
+    said, seen = model(Study("case", shown, grid, None)).prob, shown[(slice(None), *found.box)]
+    evened = with_edges(said, seen, grid.spacing_mm, recipe)
+    component, _ = surest_component(evened)
+    laid, other = (
+        cheapest_border(component, prob, seen, grid.spacing_mm, recipe.border)
+        for prob in (evened, said)
+    )
+    np.testing.assert_array_equal(found.mask[found.box] > 0, laid)
+    assert (other != laid).any()
 
 
 class Beside(torch.nn.Module):

@@ -7,21 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from clickseg.border import cheapest_sides
+from clickseg.border import LEAST_LEFT, cheapest_sides
 from clickseg.boxes import Slices
-from clickseg.config import LocalConfig
+from clickseg.config import LocalConfig, PassBorderConfig
 from clickseg.correction.fusion import Pass, brought, touching
-from clickseg.edges import follow_edges
+from clickseg.edges import first_shown, follow_edges
 
-CLICK_MM = 0.8
-"""No border parts what lies so near to a click from it."""
+CLICK_MM = 0.85
+"""No border parts what lies so near to a click, and looks like it, from it: two fine pixels."""
 
-LEAST_LEFT = 0.2, 0.5, 0.5
-"""Share that the cheapest border must leave of a click's change, of tumor and of surroundings.
+LOOKS_LIKE = 2.0
+"""So many ``sigma`` of a border at most is what looks like a click away from it."""
 
-Where these look alike the shortest border is the cheapest: around next to nothing, or around all.
-There the network is believed.
-"""
+LEAST_CHANGED = 0.2
+"""Share of what a network changes at a click that the cheapest border must leave."""
 
 
 def make_pass(
@@ -49,21 +48,65 @@ def make_pass(
     spacing_mm = np.asarray(spacing_mm, dtype=np.float64)
     before = start[where]
     clicks_ijk = seen_ijk - [part.start for part in where]
-    distance_mm = _distance_mm(where, seen_ijk[-1], spacing_mm)
+    distance_mm = _distance_mm(before.shape, clicks_ijk[-1], spacing_mm)
     if config.edges is not None:
         logits = follow_edges(logits, image, spacing_mm, config.edges)
     if config.border is not None:
-        clicked = distance_mm <= CLICK_MM
         near = distance_mm < config.reach_mm
-        laid = cheapest_sides(logits, image, spacing_mm, config.border, clicked, is_foreground)
-        drawn, left = (
-            _sizes(sides, before, clicks_ijk[-1], is_foreground, near) for sides in (logits, laid)
+        logits = _laid(
+            logits, image, before, clicks_ijk, is_foreground, near, spacing_mm, config.border
         )
-        logits = laid if (left >= drawn * LEAST_LEFT).all() else logits
     change = brought(logits, before, is_foreground)
     if config.merge == "component":
         change = touching(change, clicks_ijk)
     return Pass.of(where, logits, distance_mm, config.reach_mm, change)
+
+
+def _laid(
+    logits: NDArray[np.float32],
+    image: NDArray[np.float32],
+    start: NDArray[np.uint8],
+    clicks_ijk: NDArray[np.int64],
+    is_foreground: bool,
+    near: NDArray[np.bool_],
+    spacing_mm: NDArray[np.float64],
+    config: PassBorderConfig,
+) -> NDArray[np.float32]:
+    """Return logits laid where a border costs least and parts no click from what is beside it.
+
+    Where tumor and surroundings look alike the shortest border is the cheapest: around next to
+    nothing, or around all. There a network is believed, if it obeys the click.
+    """
+    clicked = _clicked(image, clicks_ijk, spacing_mm, config.sigma)
+    held = np.where(clicked, np.float32(np.inf if is_foreground else -np.inf), logits)
+    laid = cheapest_sides(held, image, spacing_mm, config)
+    if (logits[tuple(clicks_ijk[-1])] > 0) != is_foreground:
+        return laid
+    (changed, *drawn), (left, *remaining) = (
+        _sizes(sides, start, clicks_ijk[-1], is_foreground, near) for sides in (held, laid)
+    )
+    is_kept = left >= LEAST_CHANGED * changed and all(
+        b >= LEAST_LEFT * a for a, b in zip(drawn, remaining, strict=True)
+    )
+    return laid if is_kept else held
+
+
+def _clicked(
+    image: NDArray[np.float32],
+    clicks_ijk: NDArray[np.int64],
+    spacing_mm: NDArray[np.float64],
+    sigma: float,
+) -> NDArray[np.bool_]:
+    """Return the voxels at clicks, and those beside them that look like them."""
+    clicked, shown = np.zeros(image.shape[1:], dtype=bool), first_shown(image)
+    for click in clicks_ijk:
+        if (click < 0).any() or (click >= clicked.shape).any():
+            continue  # it was seen from farther away than the box reaches
+        beside = _distance_mm(clicked.shape, click, spacing_mm) <= CLICK_MM
+        if shown is not None:
+            beside &= np.abs(shown - shown[tuple(click)]) <= LOOKS_LIKE * sigma
+        clicked |= beside
+    return clicked
 
 
 def _sizes(
@@ -72,18 +115,18 @@ def _sizes(
     click_ijk: NDArray[np.int64],
     is_foreground: bool,
     near: NDArray[np.bool_],
-) -> NDArray[np.int64]:
+) -> tuple[int, int, int]:
     """Return how many voxels near a click it changes, and are foreground and background then."""
     change = touching(brought(logits, start, is_foreground), [click_ijk]) & near
     after = (start > 0) ^ change
-    return np.array([part.sum() for part in (change, after & near, ~after & near)])
+    return int(change.sum()), int((after & near).sum()), int((~after & near).sum())
 
 
 def _distance_mm(
-    where: Slices, center_ijk: NDArray[np.int64], spacing_mm: NDArray[np.float64]
+    shape: tuple[int, ...], center_ijk: NDArray[np.int64], spacing_mm: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     i, j, k = (
-        ((np.arange(part.start, part.stop) - center) * spacing).astype(np.float32) ** 2
-        for part, center, spacing in zip(where, center_ijk, spacing_mm, strict=True)
+        ((np.arange(n) - center) * spacing).astype(np.float32) ** 2
+        for n, center, spacing in zip(shape, center_ijk, spacing_mm, strict=True)
     )
     return np.asarray(np.sqrt(i[:, None, None] + j[:, None] + k))

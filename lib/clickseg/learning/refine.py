@@ -23,7 +23,7 @@ from clickseg.atomic import write_text
 from clickseg.cache import Fingerprints
 from clickseg.choosing.cached import content_of
 from clickseg.clicks import Clicks
-from clickseg.edges import SURE
+from clickseg.edges import SURE_LOGIT
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.initial import Initial
 from clickseg.journal import Journals
@@ -106,7 +106,7 @@ def expected_dice(first: Initial) -> float:
     mask = first.mask[first.box] > 0
     if not mask.any():
         return 0.0
-    least = min(float(first.prob.min()), float(expit(-SURE)))
+    least = min(float(first.prob.min()), float(expit(-SURE_LOGIT)))
     prob = np.clip((first.prob - least) / (1 - 2 * least), 0, 1)
     return 2 * float(prob[mask].sum()) / float(prob.sum() + mask.sum())
 
