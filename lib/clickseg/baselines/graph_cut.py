@@ -50,7 +50,7 @@ class CutSettings:
     likeness: float | None = 1.0
 
 
-DRAGGED = CutSettings(doubt_mm=None, likeness=None)
+DRAGGED = CutSettings(weight=4.0, doubt_mm=None, likeness=None)
 
 GRID = [
     CutSettings(weight, sigma, doubt_mm, likeness)
