@@ -1,0 +1,66 @@
+"""The README's results: every result that lies in the folder is drawn, and nothing beside them."""
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A copy of the results that can be changed, and what draws them."""
+    folder = tmp_path / "docs" / "results"
+    shutil.copytree(RESULTS, folder)
+
+    def draw():
+        return runpy.run_path(str(folder / "draw.py"))["section"]()
+
+    return folder, draw
+
+
+def test_a_table_that_was_made_again_is_drawn_with_its_command(results):
+    folder, draw = results
+    table = json.loads((folder / "tables" / "networks.json").read_text(encoding="utf-8"))
+    table |= {"title": "Another table", "command": "clickseg table another.yaml"}
+    table["rows"][0]["name"] = "a row of its own"
+    (folder / "tables" / "another.json").write_text(json.dumps(table), encoding="utf-8")
+    text = draw()
+    assert "`clickseg table another.yaml`" in text
+    assert "| a row of its own | 0.763" in text
+    assert text.index("Another table") < text.index(table["rows"][1]["name"])
+
+
+def test_without_tables_nothing_is_said_of_them(results):
+    folder, draw = results
+    about = (folder / "tables" / "about.md").read_text(encoding="utf-8").strip()
+    assert about in draw()
+    for path in (folder / "tables").glob("*.json"):
+        path.unlink()
+    text = draw()
+    assert about not in text
+    assert "ours" in text
+
+
+def test_each_variant_of_an_evaluation_is_a_row(results):
+    folder, draw = results
+    (main,) = (path.parent for path in folder.glob("*/summary.json"))
+    variant = next(main.glob("*/summary.json"))
+    summary = json.loads(variant.read_text(encoding="utf-8"))
+    for values in summary["methods"].values():
+        values["dice"] = [0.111 for _ in values["dice"]]
+    other = variant.parent.with_name("another-start")
+    other.mkdir()
+    (other / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    assert "| another-start | ours | 0.111" in draw()
+
+
+def test_a_readme_without_the_places_for_tables_is_told(results):
+    folder, _ = results
+    (folder.parents[1] / "README.md").write_text("nothing\n", encoding="utf-8")
+    drawn = runpy.run_path(str(folder / "draw.py"))["drawn"]
+    with pytest.raises(SystemExit, match="must hold the lines"):
+        drawn("nothing\n")
