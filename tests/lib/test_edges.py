@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from clickseg.config import EdgesConfig
-from clickseg.edges import SURE, follow_edges
+from clickseg.edges import SURE_LOGIT, follow_edges
 from clickseg.metrics import dice
 
 SPACING = np.array([0.5, 0.7, 1.5])
@@ -80,7 +80,7 @@ def test_no_logit_leaves_the_range_of_those_that_came(logits, shown, steps):
     config = EdgesConfig(weight=3.0, sigma=0.4, steps=steps)
     before = logits.copy()
     even = follow_edges(logits, shown, SPACING, config)
-    limited = np.clip(before, -SURE, SURE)
+    limited = np.clip(before, -SURE_LOGIT, SURE_LOGIT)
     assert even.shape == logits.shape
     assert even.dtype == np.float32
     assert (even <= limited.max() + 1e-5).all()
@@ -107,7 +107,7 @@ def test_without_a_t1ce_the_t2_counts_and_without_both_nothing_moves():
     by_t2 = follow_edges(logits, image(none, shown), np.ones(3), config)
     np.testing.assert_array_equal(by_t2, follow_edges(logits, image(shown), np.ones(3), config))
     np.testing.assert_array_equal(follow_edges(9 * logits, image(none), np.ones(3), config),
-                                  row(SURE, -SURE, SURE))  # fmt: skip
+                                  row(SURE_LOGIT, -SURE_LOGIT, SURE_LOGIT))  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 2), (1, 1, 1)])
