@@ -109,6 +109,24 @@ def test_what_is_here_is_scored_though_the_pacs_is_down(few, weights, monkeypatc
     assert "no more studies are fetched now: no answer" in caplog.text
 
 
+def test_an_error_that_nobody_thought_of_ends_no_fetching_and_no_scoring(
+    few, weights, monkeypatch, caplog
+):
+    recorded, tries = Recorded(monkeypatch), []
+
+    def bring():
+        tries.append(1)
+        raise MemoryError("a large series")
+
+    scores = BackgroundScores(few, lambda: (weights, weights), bring)
+    scores.start()
+    until(lambda: recorded.running() == 1)
+    recorded.processes[0].stdin.close()
+    until(lambda: len(tries) > 1)
+    scores.stop()
+    assert "no more studies are fetched now: a large series" in caplog.text
+
+
 def test_one_process_runs_and_another_only_if_something_is_new(scores, few, monkeypatch):
     recorded = Recorded(monkeypatch)
     scores.start()

@@ -50,6 +50,28 @@ def fail(*_):
     raise OSError(28, "No space left on device")
 
 
+def test_an_image_is_removed_whole_though_a_folder_of_labels_has_an_odd_name(folder):
+    store = opened(folder)
+    labeled(store, folder, "a")
+    odd = folder / "labels" / "reader 1" / "a.nii.gz"
+    odd.parent.mkdir()
+    shutil.copy(folder / "labels/final/a.nii.gz", odd)
+    store.refresh()
+    assert set(on_disk(folder)["a"]["labels"]) == {"final", "reader 1"}
+    store.remove_image("a")
+    assert store.list_images() == ["b"]
+    assert not [path for path in folder.rglob("a.nii.gz") if "b" not in path.name]
+    with pytest.raises(HTTPException, match="a label tag is"):
+        store.remove_label("b", "reader 1")
+
+
+def test_a_label_that_is_found_is_as_old_as_its_file(folder):
+    labeled(opened(folder), folder, "a")
+    os.utime(folder / "labels/final/a.nii.gz", (1000, 1000))
+    (folder / INDEX).unlink()
+    assert opened(folder).get_label_info("a", "final")["ts"] == 1000
+
+
 @pytest.mark.parametrize("text", ["", '{"name": "x", "obj', "[]", "\x00", '{"a": "\\ud800"}'])
 def test_an_index_that_cannot_be_read_is_moved_aside_and_made_anew(folder, caplog, text):
     labeled(opened(folder), folder, "a")

@@ -201,9 +201,10 @@ def test_an_initial_outline_begins_a_round_anew(keeping, study):
     assert put(keeping, study, block(3, 7)).json()["clicks"] == 0
 
 
-def test_a_batch_takes_back_no_click(keeping, study):
+@pytest.mark.parametrize("model", ["initial", "click"])
+def test_a_batch_takes_back_no_click(keeping, study, model):
     keeping.ohif("click", study, {"foreground": [[5, 7, 9]]})
-    url, sent = f"{keeping.url}/batch/infer/initial", {"images": [study]}
+    url, sent = f"{keeping.url}/batch/infer/{model}", {"images": [study]}
     requests.post(url, params={"run_sync": True}, json=sent, timeout=60).raise_for_status()
     assert put(keeping, study, block(3, 6)).json()["clicks"] == 1
 

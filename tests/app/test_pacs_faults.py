@@ -1,5 +1,7 @@
 """A PACS that is malformed, late, or fails in part: none of it costs a label or stops the rest."""
 
+import copy
+import time
 from pathlib import Path
 
 import dicomweb
@@ -8,19 +10,21 @@ import pydicom
 import pytest
 from dicomweb import block, images, seg_by_another
 from fastapi import HTTPException
-from serving import LABEL, save
+from serving import LABEL, save, until
 
 from clickseg.accepted import history
 from clickseg.dicom.mirror import fetch_outline
 from clickseg.dicom.mr import headers_of
-from clickseg.dicom.web import Pacs
+from clickseg.dicom.web import Pacs, UnreachableError
 from clickseg.training.split import told_patients
 from clickseg.volume import read_label, read_volume
 from clickseg_app import pacs as module
 from clickseg_app.pacs import PacsDatastore
+from clickseg_app.strategy import make_strategies
 
 T1CE, T2 = (header.series_uid for header in headers_of("a"))
 OTHER = headers_of("b")[0].series_uid
+ignores_crypt = pytest.mark.filterwarnings("ignore:'crypt' is deprecated")  # of what logs users in
 
 
 @pytest.fixture
@@ -150,6 +154,90 @@ def test_a_newer_label_that_cannot_be_fetched_keeps_nobody_from_the_image(
         store.get_label_uri(T1CE, "final")
     remote.lost = set()
     np.testing.assert_array_equal(accepted(store), block(4, 9))
+
+
+def test_an_outline_that_was_made_since_counts_though_the_index_was_lost(
+    remote, open_store, accept
+):
+    store = open_store()
+    accept(store, block(3, 6))
+    studies = Path(store.get_image_uri(T1CE)).parent
+    seg_by_another(remote, T1CE, block(4, 9), days=1e-5)  # a second from now
+    time.sleep(2.5)
+    (studies / "datastore_v2.json").unlink()
+    np.testing.assert_array_equal(accepted(open_store()), block(4, 9))
+
+
+def slow(calls, seconds):
+    def answer(*_, **__):
+        calls.append(1)
+        time.sleep(seconds)
+        raise UnreachableError("the PACS does not answer")
+
+    return answer
+
+
+def test_nobody_waits_again_at_once_for_a_pacs_that_was_silent(open_store, accept, monkeypatch):
+    store = open_store()
+    accept(store, block(3, 6))
+    looks, fetches = [], []
+    monkeypatch.setattr(store._listing, "look", slow(looks, 0.5))
+    monkeypatch.setattr(store, "_fetch_label", slow(fetches, 0.5))
+    for _ in range(5):
+        assert store.list_images() == [T1CE]
+        assert Path(store.get_image_uri(T1CE)).is_file()
+    assert (len(looks), len(fetches)) == (1, 1)
+    until(lambda: store.list_images() and store.get_image_uri(T1CE) and len(fetches) > 1)
+    assert len(looks) > 1
+
+
+def app_of(store):
+    """An app without the server around it."""
+    from clickseg_app.app import ClickSegApp
+
+    app = object.__new__(ClickSegApp)
+    app._datastore, app._auto_update_scoring = store, False
+    app._strategies = make_strategies(dict)
+    return app
+
+
+@ignores_crypt
+def test_next_sample_passes_over_a_study_that_cannot_be_read(
+    remote, open_store, tmp_path, monkeypatch
+):
+    remote.add_study(tmp_path / "other", "b", *images())
+    real = pydicom.dcmwrite
+
+    def write(file, one, **options):
+        if one.SeriesInstanceUID == first:
+            one = copy.deepcopy(one)
+            del one.PixelData
+        real(file, one, **options)
+
+    first, second = sorted([T1CE, OTHER])
+    monkeypatch.setattr(
+        dicomweb,
+        "pydicom",
+        type("Spoiled", (), vars(pydicom) | {"dcmwrite": staticmethod(write)}),
+    )
+    app = app_of(open_store())
+    for _ in range(2):
+        assert app.next_sample({"strategy": "first", "client_id": "me"})["id"] == second
+    assert app.datastore().get_unlabeled_images() == [second]
+    with pytest.raises(HTTPException, match="has 0 bytes of pixels"):
+        app.datastore().get_image_uri(first)  # whoever asks for it is told
+    monkeypatch.undo()
+    app.datastore().get_image_uri(first)  # it was mended
+    assert set(app.datastore().get_unlabeled_images()) == {first, second}
+
+
+@ignores_crypt
+def test_next_sample_tells_of_a_pacs_that_is_silent(remote, open_store):
+    app = app_of(open_store())
+    remote.stop()
+    with pytest.raises(HTTPException, match="does not answer"):
+        app.next_sample({"strategy": "first"})
+    assert app.datastore().left_out() == set()
 
 
 def test_after_a_restart_without_the_pacs_what_is_here_can_be_worked_on(

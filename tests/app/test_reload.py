@@ -1,8 +1,10 @@
 """A server takes published models without a restart, or stays with the old and tries again."""
 
+import inspect
 import os
 import shutil
 import threading
+import time
 
 import pytest
 
@@ -24,18 +26,18 @@ def app(tmp_path, weights):
     made.store = ModelStore(tmp_path / "store", weights)
     made._registration = "header"
     made._engine, made._loaded_state = None, None
-    made._load_again_s, made._load_pause_s = 0.0, 1000.0
+    made._failed_state, made._load_again_s, made._load_pause_s = None, 0.0, 5.0
     made._engine_lock = threading.Lock()
     return made
 
 
-def another(folder, weights):
-    """The correction of the base with one more bias."""
+def another(folder, weights, by=0.01):
+    """The correction of the base with another bias."""
     manifest = read_manifest(weights, "correction")
     recipe = manifest.recipe["correction"]["network"]
     network = build_network(recipe["name"], recipe["arguments"])
     load_weights(weights, manifest, network)
-    next(network.parameters()).data += 0.01
+    next(network.parameters()).data += by
     save_model(folder, network, manifest)
     return folder
 
@@ -53,6 +55,24 @@ def test_a_model_that_cannot_be_loaded_yet_is_taken_later(app, tmp_path, weights
     assert after == before | {"correction": published.manifest().short_hash}
 
 
+def test_a_failed_load_holds_up_no_other_version_and_is_tried_at_least_each_minute(
+    app, tmp_path, weights
+):
+    longest_s = inspect.getmodule(type(app)).LOAD_PAUSE_S[1]
+    base = app.engine().models.hashes
+    broken = app.store.publish("correction", another(tmp_path / "made", weights))
+    file = broken.folder / "correction.pt"
+    shutil.move(file, tmp_path / "aside.pt")
+    for _ in range(9):
+        app._load_again_s = 0.0
+        assert app.engine().models.hashes == base
+    assert app._load_pause_s == longest_s
+    assert 0 < app._load_again_s - time.monotonic() <= longest_s
+    better = app.store.publish("correction", another(tmp_path / "made", weights, by=0.02))
+    after = app.engine().models.hashes  # this one has not failed
+    assert after == base | {"correction": better.manifest().short_hash}
+
+
 def test_half_files_of_a_killed_process_are_removed_when_nobody_writes_them(app, tmp_path):
     app._sessions = None
     app.folders = Folders(tmp_path / "studies", tmp_path / "uploads", tmp_path / "sessions")
@@ -66,7 +86,15 @@ def test_half_files_of_a_killed_process_are_removed_when_nobody_writes_them(app,
             os.utime(tmp_path / name, (1, 1))
     (tmp_path / "studies/a.nii.gz").touch()
     os.utime(tmp_path / "studies/a.nii.gz", (1, 1))
+    for age in (0, 9):
+        half = tmp_path / f"studies/.fetched-{age}/1.dcm"
+        half.parent.mkdir()
+        half.touch()
+        if age:
+            os.utime(half.parent, (1, 1))
     app.cleanup_sessions()
+    assert (tmp_path / "studies/.fetched-0/1.dcm").is_file()
+    assert not (tmp_path / "studies/.fetched-9").exists()
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left >= {name for name in names if name.endswith("0")} | {"studies/a.nii.gz"}
     assert not [name for name in left if name.endswith("9")]

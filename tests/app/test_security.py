@@ -1,10 +1,12 @@
 """A request names no file: one test for each way in that MONAI Label leaves open."""
 
 import json
+import runpy
 
 import numpy as np
 import pytest
 import requests
+from monailabel.config import settings
 from serving import AFFINES, SHAPE, WAIT_S, save, tumor_image
 
 RNG = np.random.default_rng(5)
@@ -177,6 +179,20 @@ def test_weights_are_not_replaced_moved_or_sent_over_http(server, weights):
         info = requests.get(f"{server.url}/model/info/{model}", timeout=10)
         assert info.status_code == 404
     assert {path: path.read_bytes() for path in weights.iterdir()} == before
+
+
+def test_no_second_app_is_made_beside_the_first(server):
+    answer = requests.post(f"{server.url}/reload", timeout=10)
+    assert answer.status_code == 403
+    assert "restart the server" in answer.json()["detail"]
+
+
+@pytest.mark.filterwarnings("ignore:'crypt' is deprecated")  # of what logs users in
+def test_routes_that_are_mended_lie_where_monai_labels_do(monkeypatch):
+    monkeypatch.setattr(settings, "MONAI_LABEL_API_STR", "/api")
+    made = runpy.run_module("clickseg_app.routes")
+    paths = {route.path for route in made["router"].routes}
+    assert paths == {"/api/infer/{model}", "/api/proxy/dicom/{path:path}"}
 
 
 def test_weights_that_are_not_plain_tensors_are_not_loaded(another_server, studies, tmp_path):

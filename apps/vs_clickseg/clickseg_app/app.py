@@ -6,8 +6,6 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,25 +42,26 @@ from clickseg_app.accept import accept, id_to_accept
 from clickseg_app.background import BackgroundScores
 from clickseg_app.batch import BatchInfer
 from clickseg_app.connection import cache_of, open_pacs
-from clickseg_app.datastore import FINAL, NamedSessions, StudiesDatastore, check_tag, discarding
+from clickseg_app.datastore import FINAL, StudiesDatastore, check_tag
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, told
 from clickseg_app.infer import ClickTask, EditTask, InitialTask
-from clickseg_app.pacs import PacsDatastore
+from clickseg_app.pacs import FETCHED, PacsDatastore
 from clickseg_app.requests import LABEL, Folders, find_source, is_true
 from clickseg_app.routes import mend_routes
 from clickseg_app.settings import read_settings
 from clickseg_app.strategy import make_strategies
 from clickseg_app.train import UpdateTask
+from clickseg_app.uploads import NamedSessions, discarding, remove_left
 
 logger = logging.getLogger(__name__)
 
 SYSTEM_TEMP = tempfile.gettempdir()
 
-LOAD_PAUSE_S = 5.0
-"""After a published model could not be loaded; each time twice as long."""
+MORE_OFFERS = 3
+"""So many studies of a PACS that cannot be read are passed over before a reader is told of one."""
 
-LEFT_S = 3600
-"""An upload, or half a file, that is still there after this time belongs to nobody."""
+LOAD_PAUSE_S = 5.0, 60.0
+"""After published models could not be loaded: at first, then each time twice as long, at most."""
 
 
 class ClickSegApp(MONAILabelApp):
@@ -80,7 +79,8 @@ class ClickSegApp(MONAILabelApp):
         )
         self.store = ModelStore(published_in(Path(app_dir) / "model", folder), folder)
         self._loaded_state: tuple[int, int] | None = None
-        self._load_again_s, self._load_pause_s = 0.0, LOAD_PAUSE_S
+        self._failed_state: tuple[int, int] | None = None
+        self._load_again_s, self._load_pause_s = 0.0, LOAD_PAUSE_S[0]
         # The server puts uploads where temporary files go: a folder of our own tells them from
         # whatever else a request may name.
         self._uploads = tempfile.TemporaryDirectory(prefix="vs-clickseg-", dir=SYSTEM_TEMP)
@@ -128,13 +128,22 @@ class ClickSegApp(MONAILabelApp):
                 models = self.store.load(self.settings.device)
                 self._engine = Engine(models, self.settings.cache_mb << 20, self._registration)
                 self._loaded_state = state
-            elif state != self._loaded_state and time.monotonic() >= self._load_again_s:
-                if self._take_new_models(self._engine):
-                    self._loaded_state, self._load_pause_s = state, LOAD_PAUSE_S
-                else:
-                    self._load_again_s = time.monotonic() + self._load_pause_s
-                    self._load_pause_s *= 2
+            elif state != self._loaded_state:
+                self._change_to(state, self._engine)
             return self._engine
+
+    def _change_to(self, state: tuple[int, int] | None, engine: Engine) -> None:
+        """Go on with the models that count now; those that just failed wait for another try."""
+        if state != self._failed_state:
+            self._load_again_s, self._load_pause_s = 0.0, LOAD_PAUSE_S[0]
+        if time.monotonic() < self._load_again_s:
+            return
+        if self._take_new_models(engine):
+            self._loaded_state, self._failed_state = state, None
+        else:
+            self._failed_state = state
+            self._load_again_s = time.monotonic() + self._load_pause_s
+            self._load_pause_s = min(2 * self._load_pause_s, LOAD_PAUSE_S[1])
 
     def _model_folders(self) -> tuple[Path, Path]:
         """Return where the models that count are: the initial one, the correction one."""
@@ -272,6 +281,14 @@ class ClickSegApp(MONAILabelApp):
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the next image without an accepted label, or nothing."""
         self._known(self._strategies, request.get("strategy"), "strategy")
+        store = self.datastore()
+        for _ in range(MORE_OFFERS if isinstance(store, PacsDatastore) else 0):
+            left_out = store.left_out()
+            try:
+                return dict(super().next_sample(request))
+            except HTTPException:
+                if store.left_out() == left_out:  # no other one would do better
+                    raise
         return dict(super().next_sample(request))
 
     def model_file(self, model: str, validate: bool = True) -> None:
@@ -286,12 +303,16 @@ class ClickSegApp(MONAILabelApp):
     def cleanup_sessions(self) -> None:
         """Remove expired sessions, and what was left behind: every five minutes.
 
-        That is uploads of failed requests, and files that a killed process was about to replace.
+        That is uploads of failed requests, files that a killed process was about to replace, and
+        what it had fetched of a PACS. MONAI Label looks only while it remembers a session, so that
+        those of an earlier server would stay.
         """
-        super().cleanup_sessions()
-        _remove_left(self.folders.uploads.glob("*"))
+        if self._sessions is not None:
+            self._sessions.remove_expired()
+        remove_left(self.folders.uploads.glob("*"))
         if not server.MONAI_LABEL_DATASTORE_READ_ONLY:
-            _remove_left(self.folders.studies.rglob(f"{PART}*"))
+            for left in (PART, FETCHED):
+                remove_left(self.folders.studies.rglob(f"{left}*"))
 
     def _load_sessions(self, load: bool = False) -> Sessions | None:
         return self._named_sessions if load else None
@@ -302,14 +323,6 @@ class ClickSegApp(MONAILabelApp):
             there = ", ".join(things) or "none"
             raise HTTPException(NOT_FOUND, f"there is no {kind} {name!r:.80}; there are: {there}")
         return thing
-
-
-def _remove_left(paths: Iterable[Path]) -> None:
-    """Remove the files that nobody can be writing any more."""
-    with suppress(OSError):  # something goes while it is looked at: the next time is soon
-        for path in paths:
-            if path.is_file() and time.time() - path.stat().st_mtime > LEFT_S:
-                path.unlink()
 
 
 def warm_up(engine: Engine, folder: Path) -> None:

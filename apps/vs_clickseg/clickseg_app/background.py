@@ -116,15 +116,17 @@ class BackgroundScores:
             try:
                 while not self._ending.is_set() and self._bring():
                     pass
-            except (OSError, PacsError) as error:
-                logger.warning("no more studies are fetched now: %s", error)
+            except Exception as error:
+                # Nothing would ever be fetched or scored again, and nobody told, if the thread
+                # ended, here or below.
+                expected = isinstance(error, PacsError | OSError)
+                logger.warning("no more studies are fetched now: %s", error, exc_info=not expected)
                 wait_s = 6 * LOOK_EVERY_S
             try:
                 state = self._state(studies)
                 if state != done:
                     done = state if self._score(studies) else None
             except Exception as error:
-                # Nothing would ever be scored again, and nobody told, if the thread ended here.
                 expected = isinstance(error, ModelError | OSError)
                 logger.warning("studies are not scored: %s", error, exc_info=not expected)
                 done = None

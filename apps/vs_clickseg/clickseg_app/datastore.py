@@ -1,12 +1,11 @@
-"""The studies folder and the sessions, closed against names that are paths."""
+"""The studies folder, closed against names that are paths."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from fastapi import HTTPException
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
-from monailabel.utils.sessions import Sessions
 
 from clickseg.accepted import (
     HISTORY_FOLDER,
@@ -30,13 +28,13 @@ from clickseg.study import check_same_grid, newest_label
 from clickseg.volume import EXTENSIONS, read_label, read_volume, stem_of
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, TAKEN, WRONG, told
 from clickseg_app.index import SharedIndex, check_info
+from clickseg_app.uploads import discarding
 
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,32}")
 FINAL = str(DefaultLabelTag.FINAL.value)
 """The tag of accepted labels."""
 
 _HISTORY = Path(HISTORY_FOLDER).name  # beside the folders of tags, and none of them
-_SESSION = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def is_plain(name: str) -> bool:
@@ -115,6 +113,11 @@ class StudiesDatastore(SharedIndex):
     def remove_image(self, image_id: str) -> None:
         """Remove an image and its labels, earlier ones, too."""
         with self._index_lock, _known(image_id):
+            entry = self._datastore.objects.get(image_id)
+            # A folder of labels that somebody made by hand may have a name that no tag has.
+            for tag in () if entry is None else [*entry.labels]:
+                if not _TAG.fullmatch(tag):
+                    super().remove_label(image_id, tag)
             super().remove_image(image_id)
             forget(Path(self._datastore_path), check_id(image_id))
             self.refresh()
@@ -204,15 +207,21 @@ class StudiesDatastore(SharedIndex):
     def _add_non_existing_labels(self, tag: str) -> int:
         if tag == _HISTORY:
             return 0
+        objects = self._datastore.objects
+        before = {image_id for image_id, entry in objects.items() if tag in entry.labels}
         changed = int(super()._add_non_existing_labels(tag))
         folder = Path(self._datastore.label_path(tag))
-        for image_id, entry in self._datastore.objects.items():
+        for image_id, entry in objects.items():
             label = entry.labels.get(tag)
             newest = newest_label(folder, image_id) if label is not None else None
+            if label is None or newest is None:
+                continue
             # A server was stopped after it saved a label in another format than before.
-            if label is not None and newest is not None and newest.name != image_id + label.ext:
+            is_other = newest.name != image_id + label.ext
+            # One that was found is as old as its file, not as the moment it was found.
+            if is_other or image_id not in before:
                 entry.labels[tag] = _entry_of(newest, {})
-                changed += 1
+            changed += is_other
         return changed
 
     def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
@@ -246,56 +255,6 @@ def _entry_of(path: Path, info: dict[str, Any]) -> DataModel:
     return DataModel(
         info=info | {"ts": int(path.stat().st_mtime), "name": path.name}, ext=extension
     )
-
-
-class NamedSessions(Sessions):
-    """Sessions that are asked for by an id, not by a path."""
-
-    def get_session(self, session_id: str, update_ts: bool = True, fetch_cache: bool = True) -> Any:
-        """Return a session, or None."""
-        return super().get_session(_check_session(session_id), update_ts, fetch_cache)
-
-    def remove_session(self, session_id: str) -> None:
-        """Remove a session and its image."""
-        super().remove_session(_check_session(session_id))
-
-    def add_session(
-        self,
-        data_file: str,
-        expiry: int = 0,
-        uncompress: bool = False,
-        session_id: str | None = None,
-    ) -> Any:
-        """Add an uploaded image; archives are refused, for they may write anywhere."""
-        with discarding(data_file, str(Path(data_file).parent)):
-            if uncompress:
-                raise HTTPException(WRONG, "a session takes one image file, no archive to unpack")
-            return super().add_session(data_file, expiry, False, session_id)
-
-
-@contextmanager
-def discarding(*files: Any) -> Iterator[None]:
-    """After an error remove what was uploaded: the server does so only after a success."""
-    try:
-        yield
-    except BaseException:
-        folder = Path(tempfile.gettempdir()).resolve()
-        for file in files:
-            with suppress(OSError, ValueError):  # what no file can have as its name
-                if isinstance(file, str) and Path(file).resolve().parent == folder:
-                    if Path(file).is_dir():
-                        shutil.rmtree(file)
-                    else:
-                        Path(file).unlink(missing_ok=True)
-        raise
-
-
-def _check_session(session_id: Any) -> str:
-    if not isinstance(session_id, str) or not _SESSION.fullmatch(session_id):
-        raise HTTPException(
-            NOT_ALLOWED, f"a session id is letters, digits and -, got {session_id!r:.80}"
-        )
-    return session_id
 
 
 @contextmanager

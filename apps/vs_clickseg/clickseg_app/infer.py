@@ -74,7 +74,7 @@ class SegmentationTask(InferTask):
         Clicks on an image that is not in the studies folder are not kept.
         """
         source: Source = request["source"]
-        if source.image_id is None:
+        if source.image_id is None or request.get(BATCH):  # no reader is before a batch
             return
         models, changed_voxels = answer.result["models"], answer.result["changed_voxels"]
         client_id = client_of(request)
@@ -120,8 +120,8 @@ class InitialTask(SegmentationTask):
         """Return the initial outline."""
         uploaded_label(request, self.folders)
         answer = self.engine().initial(study)
-        if not request.get(BATCH):  # the outline replaces what the viewer shows, clicks and all
-            self.note(request, answer, (), "initial")
+        # The outline replaces what the viewer shows, clicks and all.
+        self.note(request, answer, (), "initial")
         return answer
 
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -29,7 +30,7 @@ class Orthanc:
 
     Args:
         folder: where it keeps its images, its settings and its log.
-        port: of HTTP; a free one if it is None.
+        port: of HTTP; if it is None the one it had before, so that its URL stays, or a free one.
 
     Raises:
         OrthancError: if it is not installed, or does not start.
@@ -39,10 +40,10 @@ class Orthanc:
         missing = missing_part()
         if missing:
             raise OrthancError(missing)
-        self.port = port or free_port()
+        settings = folder / "orthanc.json"
+        self.port = port or _port_before(settings) or free_port()
         self.url = f"http://127.0.0.1:{self.port}/dicom-web"
         folder.mkdir(parents=True, exist_ok=True)
-        settings = folder / "orthanc.json"
         write_text(settings, json.dumps(_settings(folder.resolve(), self.port), indent=1))
         self._log = folder / "orthanc.log"
         with self._log.open("wb") as log:
@@ -110,6 +111,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _port_before(settings: Path) -> int | None:
+    """Return the port in settings that were written before; None without, or if it is in use."""
+    with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+        port = int(json.loads(settings.read_text(encoding="utf-8"))["HttpPort"])
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # it has just ended
+            probe.bind(("127.0.0.1", port))
+            return port
+    return None
 
 
 def _settings(folder: Path, port: int) -> dict[str, object]:

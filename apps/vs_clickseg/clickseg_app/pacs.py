@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import tempfile
 import time
 from collections.abc import Mapping
@@ -32,15 +31,18 @@ from clickseg.dicom.web import Pacs, PacsError, UnreachableError
 from clickseg.volume import ImageError, read_volume, write_volume
 from clickseg_app.datastore import FINAL
 from clickseg_app.errors import NOT_ALLOWED, told
-from clickseg_app.pacs_index import PacsIndex
+from clickseg_app.pacs_index import PacsIndex, after_silence
 
 logger = logging.getLogger(__name__)
 
 MAKER = Maker(name="vs_clickseg", version=__version__)
 
 
+FETCHED = ".fetched-"
+"""So begin the names of folders for what is just being fetched."""
+
 TRY_AGAIN_AFTER_S = 3600.0
-"""After a study could not be fetched beforehand; whoever opens it asks at once."""
+"""After a study could not be fetched, before it is offered again; whoever opens it asks at once."""
 
 LOOK_AHEAD_EVERY_S = 60.0
 """So often the PACS is asked for new studies while no request comes."""
@@ -53,7 +55,7 @@ class PacsDatastore(PacsIndex):
         self, pacs: Pacs, cache: Path, auto_reload: bool, label_names: Mapping[str, int]
     ) -> None:
         self._failed_s: dict[str, float] = {}
-        self._look_ahead_s = 0.0
+        self._look_ahead_s = self._label_again_s = 0.0
         super().__init__(pacs, cache, auto_reload, label_names)
 
     def get_image_uri(self, image_id: str) -> str:
@@ -66,12 +68,31 @@ class PacsDatastore(PacsIndex):
         """
         with self._index_lock, told():
             self._look()
-            self._fetch_image(image_id)
             try:
-                self._fetch_label(image_id)
+                self._fetch_image(image_id)
+            except (ImageError, PacsError) as error:
+                self._note_failed(image_id, error)
+                raise
+            self._failed_s.pop(image_id, None)
+            started_s = time.monotonic()
+            try:
+                if started_s >= self._label_again_s:
+                    self._fetch_label(image_id)
             except PacsError as error:
                 logger.warning("a newer label of %s is not used: %s", image_id, error)
+                if isinstance(error, UnreachableError):
+                    self._label_again_s = after_silence(started_s)
             return str(super().get_image_uri(image_id))
+
+    def get_unlabeled_images(self) -> list[str]:
+        """Return the images without an accepted label, but for what could not be read just now."""
+        left_out = self.left_out()
+        return [name for name in super().get_unlabeled_images() if name not in left_out]
+
+    def left_out(self) -> set[str]:
+        """Return the images that could not be fetched in the last hour, by their own fault."""
+        since_s = time.monotonic() - TRY_AGAIN_AFTER_S
+        return {name for name, failed_s in list(self._failed_s.items()) if failed_s >= since_s}
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Return the file of a label; a final one is fetched if it is in the PACS alone."""
@@ -124,8 +145,7 @@ class PacsDatastore(PacsIndex):
         try:
             self._mirror(image)
         except (ImageError, PacsError) as error:
-            if not isinstance(error, UnreachableError):
-                self._failed_s[image_id] = time.monotonic()
+            self._note_failed(image_id, error)
             if isinstance(error, PacsError):
                 raise
             logger.warning("%s cannot be scored: %s", image_id, error)
@@ -143,9 +163,14 @@ class PacsDatastore(PacsIndex):
         absent = [name for name in waiting if not self._file_of(name).is_file()]
         if len(waiting) - len(absent) >= wanted:
             return None
-        since_s = time.monotonic() - TRY_AGAIN_AFTER_S
-        left = [name for name in absent if self._failed_s.get(name, -math.inf) < since_s]
+        left_out = self.left_out()
+        left = [name for name in absent if name not in left_out]
         return self._listing.images[next(shuffle(Pool(left)))] if left else None
+
+    def _note_failed(self, image_id: str, error: Exception) -> None:
+        """Note that an image cannot be had, unless nothing of the PACS can."""
+        if not isinstance(error, UnreachableError):
+            self._failed_s[image_id] = time.monotonic()
 
     def as_seg(self, image_id: str, path: Path) -> bytes:
         """Return a mask of an image as a DICOM SEG file.
@@ -244,7 +269,7 @@ class PacsDatastore(PacsIndex):
         except ImageError as error:
             logger.warning("a segmentation of %s is left out: %s", image_id, error)
             return False
-        with tempfile.TemporaryDirectory(dir=self._datastore_path, prefix=".fetched-") as name:
+        with tempfile.TemporaryDirectory(dir=self._datastore_path, prefix=FETCHED) as name:
             mask = read_accepted(write_volume(Path(name, file.name), volume), file)
             info = {"dicom_seg": seg.series_uid, "seg_time": seg.when}
             with self._held():

@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 LOOK_AGAIN_S = 5.0
 """So old may be what is known of the PACS."""
 
+PATIENCE = 4
+"""After a PACS was silent nobody waits for it again for so many times as long."""
+
 WAITING = "waiting_in_pacs"
 """Says of a label that it is still to be fetched, in its info: as this segmentation series."""
 
@@ -73,8 +76,10 @@ class PacsIndex(StudiesDatastore):
         Raises:
             PacsError: if it has never answered, and it is urgent or the index is empty.
         """
-        if time.monotonic() < self._look_again_s and not is_urgent:
+        started_s = time.monotonic()
+        if started_s < self._look_again_s and not is_urgent:
             return
+        again_s = started_s
         try:
             if self._ask():
                 self.refresh()
@@ -82,7 +87,8 @@ class PacsIndex(StudiesDatastore):
             if not self._has_looked and (is_urgent or not self._datastore.objects):
                 raise
             logger.warning("%s; what was known of it is used", error)
-        self._look_again_s = time.monotonic() + LOOK_AGAIN_S
+            again_s = after_silence(started_s)
+        self._look_again_s = max(again_s, time.monotonic() + LOOK_AGAIN_S)
 
     def _known_image(self, image_id: str) -> RemoteImage:
         image = self._listing.images.get(image_id)
@@ -163,6 +169,15 @@ class PacsIndex(StudiesDatastore):
                     del entry.labels[tag]
                     changed += 1
         return changed
+
+
+def after_silence(since_s: float) -> float:
+    """Return when a PACS may be asked again that has not answered since a moment.
+
+    All requests wait while one does: a server that is slow to fail would be at nothing else.
+    """
+    now_s = time.monotonic()
+    return now_s + PATIENCE * (now_s - since_s)
 
 
 def _info_of(image: RemoteImage) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Two routes of MONAI Label as they should be: OHIF's way to the PACS, and answers as DICOM SEG.
+"""Routes of MONAI Label as they should be: OHIF's way to the PACS, answers as DICOM SEG, no reload.
 
 MONAI Label's own way to the PACS drops what is asked for: the filters of OHIF's list of studies do
 not filter, and its viewer lists other patients' studies. MONAI Label's own DICOM SEG needs its own
-datastore, and calls every segment a spleen.
+datastore, and calls every segment a spleen. Its reload leaves the app at work beside a second one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ STORED_AT = re.compile(r"studies(/[0-9.]{1,64})?")
 PASSED_ON = ("accept", "content-type", "range")
 PASSED_BACK = ("content-type", "content-range", "location", "warning")
 
-router = APIRouter(dependencies=[Depends(RBAC(server.MONAI_LABEL_AUTH_ROLE_USER))])
+router = APIRouter(
+    prefix=server.MONAI_LABEL_API_STR,
+    dependencies=[Depends(RBAC(server.MONAI_LABEL_AUTH_ROLE_USER))],
+)
 
 
 class _AsSeg(APIRoute):
@@ -57,7 +60,8 @@ def mend_routes() -> None:
     """Let our routes be asked before those of MONAI Label's server; a second call does nothing."""
     from monailabel.app import app  # a whole server: imported where there is one
 
-    app.router.routes[:0] = [route for route in router.routes if route not in app.router.routes]
+    ours = [*router.routes, *root.routes]
+    app.router.routes[:0] = [route for route in ours if route not in app.router.routes]
 
 
 async def pass_on(request: Request, path: str) -> Response:
@@ -103,6 +107,16 @@ async def pass_on(request: Request, path: str) -> Response:
     return Response(answer.content, answer.status_code, kept)
 
 
+async def refuse_reload() -> None:
+    """Refuse: a second app would answer, and the first keep its memory and its threads.
+
+    Raises:
+        HTTPException: always.
+    """
+    text = "new models are taken as they are published; for other settings restart the server"
+    raise HTTPException(NOT_ALLOWED, text)
+
+
 def _ask(method: str, url: str, headers: dict[str, str], body: bytes) -> requests.Response:
     timeout_s = CONNECT_S, READ_S
     return requests.request(
@@ -133,6 +147,8 @@ async def answer_as_seg(
     return Response(content, media_type="application/dicom")
 
 
+root = APIRouter()
+root.add_api_route("/reload", refuse_reload, methods=["POST"], include_in_schema=False)
 router.add_api_route(
     "/infer/{model}",
     answer_as_seg,
