@@ -15,6 +15,9 @@ README = HERE.parents[1] / "README.md"
 BEGIN, END = "<!-- results: drawn by `make readme` -->", "<!-- results: end -->"
 LOOP = "<!-- loop: drawn by `make readme` -->", "<!-- loop: end -->"
 
+COMPARED = {**{f"p, Dice {n}": f"dice_after_{n}" for n in (1, 3, 5)}, "p, NoC": "noc_0.95"}
+"""Which p of a method with another start or other sequences are shown, by their heads."""
+
 
 def section() -> str:
     """Return the tables of all results, in the order of their names."""
@@ -46,12 +49,16 @@ def variants(folder: Path) -> list[str]:
     }
     if not found:
         return []
-    rows = [line_of(["what is given", "method", *(f"Dice {n}" for n in SHOWN), "harm"])]
-    rows += [line_of(["---", "---", *["---:"] * (len(SHOWN) + 1)])]
+    heads = [*(f"Dice {n}" for n in SHOWN), "NoC 0.95", "harm", *COMPARED]
+    rows = [line_of(["what is given", "method", *heads])]
+    rows += [line_of(["---", "---", *["---:"] * len(heads)])]
     for name, summary in found.items():
         for method, values in summary["methods"].items():
-            dices = [f"{values['dice'][n]:.3f}" for n in SHOWN]
-            rows.append(line_of([name, method, *dices, f"{values['harm_rate']:.3f}"]))
+            cells = [f"{values['dice'][n]:.3f}" for n in SHOWN]
+            cells += [f"{values['noc']['0.95']:.2f}", f"{values['harm_rate']:.3f}"]
+            p = values.get("p_against_ours", {})
+            cells += [f"{p[key]:.2g}" if key in p else "" for key in COMPARED.values()]
+            rows.append(line_of([name, method, *cells]))
     commands = [f"`{line}`" for one in found.values() for line in one["command"].splitlines()]
     return ["With less than that:", *commands, "\n".join(rows)]
 

@@ -58,6 +58,22 @@ def test_each_variant_of_an_evaluation_is_a_row(results):
     assert "| another-start | ours | 0.111" in draw()
 
 
+def test_a_variant_tells_how_sure_it_is_that_a_rival_differs_from_ours(results):
+    folder, draw = results
+    variant = next(folder.glob("*/*/summary.json"))
+    summary = json.loads(variant.read_text(encoding="utf-8"))
+    p = {"dice_after_1": 0.001, "dice_after_3": 0.02, "dice_after_5": 1.0, "noc_0.95": 0.4}
+    ours = {key: value for key, value in summary["methods"]["ours"].items() if "p_" not in key}
+    rival = ours | {"harm_rate": 0.125, "noc": ours["noc"] | {"0.95": 7.5}, "p_against_ours": p}
+    summary["methods"] = {"ours": ours, "rival": rival}
+    variant.write_text(json.dumps(summary), encoding="utf-8")
+    text = draw()
+    (head,) = (line for line in text.splitlines() if line.startswith("| what is given"))
+    assert head.endswith("| NoC 0.95 | harm | p, Dice 1 | p, Dice 3 | p, Dice 5 | p, NoC |")
+    assert "| 7.50 | 0.125 | 0.001 | 0.02 | 1 | 0.4 |" in text
+    assert f"| {variant.parent.name} | ours |" in text
+
+
 def test_a_readme_without_the_places_for_tables_is_told(results):
     folder, _ = results
     (folder.parents[1] / "README.md").write_text("nothing\n", encoding="utf-8")
