@@ -49,6 +49,7 @@ def stack(tmp_path_factory):
         _, left = psutil.wait_procs(started, timeout=10)
         assert left == []
     finally:
+        KEPT.mkdir(parents=True, exist_ok=True)
         for log in ("server.txt", "orthanc/orthanc.log"):
             if (folder / log).is_file():
                 shutil.copy(folder / log, KEPT)
