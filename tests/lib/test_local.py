@@ -287,7 +287,60 @@ def test_and_removes_all_of_it(radius_mm):
     wrong = ball(radius_mm)
     study, click = told(2.0 * wrong, wrong), (MIDDLE_IJK, False)
     assert answer(study, 0.1, click, start=wrong).sum() <= 0.05 * wrong.sum()
-    assert answer(study, 0.1, click, start=wrong, border=None).sum() == wrong.sum() - 1
+
+
+def answer_of_one_that_sees_tumor(start, *clicks, says=None):
+    """Of a network that sees tumor in the whole start mask, or in what it says."""
+    study = told(np.zeros(FINE.shape), start if says is None else says)
+    return answer(study, 6.0, *((voxel, False) for voxel in clicks), start=start, border=None)
+
+
+APART_IJK = (18, 26, 8)
+
+
+@pytest.mark.parametrize("radius_mm", [2.0, 3.0, 4.5])
+def test_a_blob_is_gone_once_a_background_click_is_in_its_middle(radius_mm):
+    """Not the one beside it, nor what a foreground click is in."""
+    blob, other = ball(radius_mm, (41, 26, 8)), ball(2.5, APART_IJK)
+    found = answer_of_one_that_sees_tumor(blob | other, (42, 26, 8))
+    np.testing.assert_array_equal(found, other)
+    study = told(np.zeros(FINE.shape), blob | other)
+    kept = answer(study, 6.0, ((42, 26, 8), True), start=blob | other, border=None)
+    np.testing.assert_array_equal(kept, blob | other)
+
+
+def test_a_blob_is_gone_for_an_earlier_click_that_a_pass_sees_too():
+    blob = ball(3.0)
+    found = answer_of_one_that_sees_tumor(blob, MIDDLE_IJK, (34, 26, 8))
+    assert not found.any()
+
+
+@pytest.mark.parametrize("off_ijk", [4, 5, 6])
+def test_a_click_at_its_side_takes_no_more_of_a_blob_than_the_network_does(off_ijk):
+    blob, click = ball(3.0), (MIDDLE_IJK[0] + off_ijk, *MIDDLE_IJK[1:])
+    wanted = blob.copy()
+    wanted[click] = False
+    np.testing.assert_array_equal(answer_of_one_that_sees_tumor(blob, click), wanted)
+
+
+@pytest.mark.parametrize("hole_mm", [1.2, 2.0])
+def test_what_the_network_leaves_of_a_blob_stays_where_it_takes_more_than_next_to_nothing(hole_mm):
+    """A cyst in the middle of a tumor, say."""
+    blob = ball(3.0)
+    left = blob & ~ball(hole_mm)
+    found = answer_of_one_that_sees_tumor(blob, MIDDLE_IJK, says=left)
+    np.testing.assert_array_equal(found, left)
+
+
+def test_of_two_lobes_one_does_not_go_with_the_other():
+    lobes = ball(2.5, (24, 26, 8)) | ball(2.5, (34, 26, 8))
+    found = answer_of_one_that_sees_tumor(lobes, (34, 26, 8))
+    assert found.sum() == lobes.sum() - 1
+
+
+def test_what_goes_on_beyond_the_pass_of_a_click_is_not_gone_as_a_whole():
+    large = ball(9.0)
+    assert answer_of_one_that_sees_tumor(large, MIDDLE_IJK).sum() == large.sum() - 1
 
 
 @pytest.mark.parametrize("kind", [True, False])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from clickseg.border import LEAST_LEFT, cheapest_sides
 from clickseg.boxes import Slices
@@ -18,6 +19,13 @@ CLICK_MM = 0.85
 
 LOOKS_LIKE = 2.0
 """So many ``sigma`` of a border at most is what looks like a click away from it."""
+
+MIDDLE, NEARLY_ALL = 2.0, 0.9
+"""A background click is in the middle of a blob if so much of it lies within so many times the
+click's depth in it."""
+
+NEXT_TO_NOTHING = 0.03
+"""Share of a blob: where a background click in its middle removes less, all of it goes."""
 
 LEAST_CHANGED = 0.2
 """Share of what a network changes at a click that the cheapest border must leave."""
@@ -59,6 +67,9 @@ def make_pass(
     change = brought(logits, before, is_foreground)
     if config.merge == "component":
         change = touching(change, clicks_ijk)
+    if not is_foreground:
+        wrong = _told_wrong(before, change, clicks_ijk, spacing_mm)
+        logits, change = np.where(wrong, np.float32(-np.inf), logits), change | wrong
     return Pass.of(where, logits, distance_mm, config.reach_mm, change)
 
 
@@ -107,6 +118,35 @@ def _clicked(
             beside &= np.abs(shown - shown[tuple(click)]) <= LOOKS_LIKE * sigma
         clicked |= beside
     return clicked
+
+
+def _told_wrong(
+    start: NDArray[np.uint8],
+    change: NDArray[np.bool_],
+    clicks_ijk: NDArray[np.int64],
+    spacing_mm: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Return the blobs that background clicks are in the middle of and hardly change.
+
+    What was taken for a tumor looks like one all over: a network that looks for a border inside of
+    it finds none, and removes next to nothing. A blob that goes on beyond the box of the pass is
+    not told wrong as a whole.
+    """
+    wrong = np.zeros(start.shape, dtype=bool)
+    inside = [ijk for ijk in clicks_ijk if (ijk >= 0).all() and (ijk < start.shape).all()]
+    if not any(start[tuple(click)] for click in inside):
+        return wrong
+    blobs, _ = ndimage.label(start, np.ones((3, 3, 3)))
+    for click in inside:
+        blob = blobs == blobs[tuple(click)]
+        if not start[tuple(click)] or blob.sum() > blob[1:-1, 1:-1, 1:-1].sum():
+            continue
+        away_mm = _distance_mm(start.shape, click, spacing_mm)
+        depth_mm = away_mm[~blob].min()
+        is_middle = np.mean(away_mm[blob] <= MIDDLE * depth_mm) >= NEARLY_ALL
+        if is_middle and change[blob].mean() < NEXT_TO_NOTHING:
+            wrong |= blob
+    return wrong
 
 
 def _sizes(
