@@ -50,8 +50,9 @@ def fail(*_):
     raise OSError(28, "No space left on device")
 
 
-def test_an_image_is_removed_whole_though_a_folder_of_labels_has_an_odd_name(folder):
-    store = opened(folder)
+@pytest.mark.parametrize("is_watched", [False, True])
+def test_an_image_is_removed_whole_though_a_folder_of_labels_has_an_odd_name(folder, is_watched):
+    store = opened(folder, auto_reload=is_watched)
     labeled(store, folder, "a")
     odd = folder / "labels" / "reader 1" / "a.nii.gz"
     odd.parent.mkdir()

@@ -232,6 +232,26 @@ def test_next_sample_passes_over_a_study_that_cannot_be_read(
 
 
 @ignores_crypt
+def test_next_sample_tells_of_the_last_study_that_it_cannot_be_read(open_store, remote):
+    for one in remote.of(T1CE):
+        del one.PixelData
+    app = app_of(open_store())
+    for _ in range(2):
+        with pytest.raises(HTTPException, match="has 0 bytes of pixels"):
+            app.next_sample({"strategy": "random"})
+
+
+@ignores_crypt
+def test_no_study_is_passed_over_for_a_fault_of_the_pacs(open_store, remote):
+    store = open_store()
+    store.list_images()
+    remote.lost = {T1CE}  # it answers with 404
+    with pytest.raises(HTTPException, match="answered with 404"):
+        store.get_image_uri(T1CE)
+    assert store.left_out() == set()
+
+
+@ignores_crypt
 def test_next_sample_tells_of_a_pacs_that_is_silent(remote, open_store):
     app = app_of(open_store())
     remote.stop()

@@ -74,7 +74,7 @@ def test_a_failed_load_holds_up_no_other_version_and_is_tried_at_least_each_minu
 
 
 def test_half_files_of_a_killed_process_are_removed_when_nobody_writes_them(app, tmp_path):
-    app._sessions = None
+    app._sessions, app._is_pacs = None, False
     app.folders = Folders(tmp_path / "studies", tmp_path / "uploads", tmp_path / "sessions")
     names = {
         f"{place}/.part-a-x{age}" for place in ("studies/labels/final", "uploads") for age in (0, 9)

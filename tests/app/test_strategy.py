@@ -48,7 +48,7 @@ def ask(name, store, client="me", scores=None):
 def test_every_order_is_a_strategy_that_says_what_it_does():
     strategies = make_strategies(dict)
     assert list(strategies) == list(ORDERS) == list(DESCRIPTIONS)
-    assert strategies["random"].info()["description"].startswith("Our best strategy")
+    assert strategies["random"].info()["description"].startswith("The default")
 
 
 @pytest.mark.parametrize("name", ORDERS)

@@ -59,7 +59,25 @@ def of_something_else(folder):
     (folder / "meta.info").write_text("[1]")
 
 
-@pytest.mark.parametrize("spoil", [without_information, cut_off, of_something_else])
+def without_an_image(folder):
+    (folder / "meta.info").write_text('{"a": 1}')
+
+
+def with_words_for_numbers(folder):
+    told = json.loads((folder / "meta.info").read_text()) | {"expiry": "never"}
+    (folder / "meta.info").write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        without_information,
+        cut_off,
+        of_something_else,
+        without_an_image,
+        with_words_for_numbers,
+    ],
+)
 def test_half_a_session_stays_while_it_may_be_being_made_and_stops_nothing(folder, add, spoil):
     made, over = add(age_s=0), add(age_s=200)
     spoil(folder / made)
@@ -74,12 +92,12 @@ def test_half_a_session_stays_while_it_may_be_being_made_and_stops_nothing(folde
 def test_what_is_no_session_stays_and_one_without_its_image_goes(folder, add):
     lost = add(age_s=0)
     (folder / lost / "a.nii.gz").unlink()
-    (folder / "lost+found").mkdir()
-    (folder / "note").touch()
-    for name in ("lost+found", "note"):
+    others = {"lost+found", "note", "backups"}
+    for name in others:
+        (folder / name).mkdir()
         os.utime(folder / name, OLD)
     NamedSessions(str(folder)).remove_expired()
-    assert left(folder) == {"lost+found", "note"}
+    assert left(folder) == others
 
 
 def test_without_a_folder_there_is_nothing_to_remove(tmp_path):

@@ -289,20 +289,25 @@ def test_and_removes_all_of_it(radius_mm):
     assert answer(study, 0.1, click, start=wrong).sum() <= 0.05 * wrong.sum()
 
 
-def answer_of_one_that_sees_tumor(start, *clicks, says=None):
+def answer_of_one_that_sees_tumor(start, *clicks, says=None, **changes):
     """Of a network that sees tumor in the whole start mask, or in what it says."""
-    study = told(np.zeros(FINE.shape), start if says is None else says)
-    return answer(study, 6.0, *((voxel, False) for voxel in clicks), start=start, border=None)
+    study = told(2.0 * start, start if says is None else says)
+    made = ((voxel, False) for voxel in clicks)
+    return answer(study, 6.0, *made, start=start, **({"border": None} | changes))
+
+
+AS_SHIPPED = {"border": load_config(DEFAULT).correction.border}
 
 
 APART_IJK = (18, 26, 8)
 
 
-@pytest.mark.parametrize("radius_mm", [2.0, 3.0, 4.5])
-def test_a_blob_is_gone_once_a_background_click_is_in_its_middle(radius_mm):
+@pytest.mark.parametrize("changes", [{}, AS_SHIPPED], ids=["no border", "as shipped"])
+@pytest.mark.parametrize("radius_mm", [1.2, 2.0, 3.0, 4.5])
+def test_a_blob_is_gone_once_a_background_click_is_in_its_middle(radius_mm, changes):
     """Not the one beside it, nor what a foreground click is in."""
     blob, other = ball(radius_mm, (41, 26, 8)), ball(2.5, APART_IJK)
-    found = answer_of_one_that_sees_tumor(blob | other, (42, 26, 8))
+    found = answer_of_one_that_sees_tumor(blob | other, (42, 26, 8), **changes)
     np.testing.assert_array_equal(found, other)
     study = told(np.zeros(FINE.shape), blob | other)
     kept = answer(study, 6.0, ((42, 26, 8), True), start=blob | other, border=None)
@@ -323,10 +328,12 @@ def test_a_click_at_its_side_takes_no_more_of_a_blob_than_the_network_does(off_i
     np.testing.assert_array_equal(answer_of_one_that_sees_tumor(blob, click), wanted)
 
 
-@pytest.mark.parametrize("hole_mm", [1.2, 2.0])
-def test_what_the_network_leaves_of_a_blob_stays_where_it_takes_more_than_next_to_nothing(hole_mm):
-    """A cyst in the middle of a tumor, say."""
-    blob = ball(3.0)
+@pytest.mark.parametrize(("hole_mm", "radius_mm"), [(1.0, 4.5), (1.2, 3.0), (2.0, 3.0)])
+def test_what_the_network_leaves_of_a_blob_stays_where_it_takes_more_than_the_click(
+    hole_mm, radius_mm
+):
+    """A cyst in the middle of a tumor, say: the first has 13 of 995 voxels."""
+    blob = ball(radius_mm)
     left = blob & ~ball(hole_mm)
     found = answer_of_one_that_sees_tumor(blob, MIDDLE_IJK, says=left)
     np.testing.assert_array_equal(found, left)

@@ -310,7 +310,7 @@ class ClickSegApp(MONAILabelApp):
         if self._sessions is not None:
             self._sessions.remove_expired()
         remove_left(self.folders.uploads.glob("*"))
-        if not server.MONAI_LABEL_DATASTORE_READ_ONLY:
+        if self._is_pacs or not server.MONAI_LABEL_DATASTORE_READ_ONLY:
             for left in (PART, FETCHED):
                 remove_left(self.folders.studies.rglob(f"{left}*"))
 

@@ -118,6 +118,7 @@ class StudiesDatastore(SharedIndex):
             for tag in () if entry is None else [*entry.labels]:
                 if not _TAG.fullmatch(tag):
                     super().remove_label(image_id, tag)
+            self.refresh()  # with a watched folder the original leaves that to the watcher
             super().remove_image(image_id)
             forget(Path(self._datastore_path), check_id(image_id))
             self.refresh()

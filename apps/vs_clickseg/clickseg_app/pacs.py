@@ -55,6 +55,7 @@ class PacsDatastore(PacsIndex):
         self, pacs: Pacs, cache: Path, auto_reload: bool, label_names: Mapping[str, int]
     ) -> None:
         self._failed_s: dict[str, float] = {}
+        self._broken_s: dict[str, float] = {}
         self._look_ahead_s = self._label_again_s = 0.0
         super().__init__(pacs, cache, auto_reload, label_names)
 
@@ -70,10 +71,10 @@ class PacsDatastore(PacsIndex):
             self._look()
             try:
                 self._fetch_image(image_id)
-            except (ImageError, PacsError) as error:
-                self._note_failed(image_id, error)
+            except ImageError:
+                self._broken_s[image_id] = time.monotonic()
                 raise
-            self._failed_s.pop(image_id, None)
+            self._broken_s.pop(image_id, None)
             started_s = time.monotonic()
             try:
                 if started_s >= self._label_again_s:
@@ -85,14 +86,13 @@ class PacsDatastore(PacsIndex):
             return str(super().get_image_uri(image_id))
 
     def get_unlabeled_images(self) -> list[str]:
-        """Return the images without an accepted label, but for what could not be read just now."""
-        left_out = self.left_out()
-        return [name for name in super().get_unlabeled_images() if name not in left_out]
+        """Return the images without an accepted label; what is none comes only if nothing else."""
+        names, left_out = super().get_unlabeled_images(), self.left_out()
+        return [name for name in names if name not in left_out] or names
 
     def left_out(self) -> set[str]:
-        """Return the images that could not be fetched in the last hour, by their own fault."""
-        since_s = time.monotonic() - TRY_AGAIN_AFTER_S
-        return {name for name, failed_s in list(self._failed_s.items()) if failed_s >= since_s}
+        """Return the studies that were fetched in the last hour and are no image."""
+        return _lately(self._broken_s)
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Return the file of a label; a final one is fetched if it is in the PACS alone."""
@@ -145,9 +145,11 @@ class PacsDatastore(PacsIndex):
         try:
             self._mirror(image)
         except (ImageError, PacsError) as error:
-            self._note_failed(image_id, error)
+            if not isinstance(error, UnreachableError):
+                self._failed_s[image_id] = time.monotonic()
             if isinstance(error, PacsError):
                 raise
+            self._broken_s[image_id] = time.monotonic()
             logger.warning("%s cannot be scored: %s", image_id, error)
         return True
 
@@ -163,14 +165,9 @@ class PacsDatastore(PacsIndex):
         absent = [name for name in waiting if not self._file_of(name).is_file()]
         if len(waiting) - len(absent) >= wanted:
             return None
-        left_out = self.left_out()
-        left = [name for name in absent if name not in left_out]
+        failed = _lately(self._failed_s)
+        left = [name for name in absent if name not in failed]
         return self._listing.images[next(shuffle(Pool(left)))] if left else None
-
-    def _note_failed(self, image_id: str, error: Exception) -> None:
-        """Note that an image cannot be had, unless nothing of the PACS can."""
-        if not isinstance(error, UnreachableError):
-            self._failed_s[image_id] = time.monotonic()
 
     def as_seg(self, image_id: str, path: Path) -> bytes:
         """Return a mask of an image as a DICOM SEG file.
@@ -277,6 +274,12 @@ class PacsDatastore(PacsIndex):
                 if self._waiting(image_id) == seg.version:
                     self._keep(image_id, mask, info, is_made_here=False)
         return True
+
+
+def _lately(failed_s: Mapping[str, float]) -> set[str]:
+    """Return what failed so short a time ago that it is not tried again by itself."""
+    since_s = time.monotonic() - TRY_AGAIN_AFTER_S
+    return {name for name, when_s in list(failed_s.items()) if when_s >= since_s}
 
 
 def _bytes_of(dataset: pydicom.Dataset) -> bytes:

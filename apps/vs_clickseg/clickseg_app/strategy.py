@@ -26,7 +26,7 @@ ANONYMOUS = "admin"
 """As whom MONAI Label notes a client that gives no id of its own, as OHIF does not."""
 
 DESCRIPTIONS = {
-    "random": "Our best strategy, under the name that OHIF always asks for: studies that the models"
+    "random": "The default, under the name that OHIF always asks for: studies that the models"
     " are unsure of first, and of these the ones unlike what is labeled",
     "uncertainty": "The study whose initial outline is least sure",
     "diversity": "The study that is most unlike all that are labeled",

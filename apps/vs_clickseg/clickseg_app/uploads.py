@@ -20,6 +20,8 @@ LEFT_S = 3600
 """What is half made, or uploaded, and still there after this time belongs to nobody."""
 
 _SESSION = re.compile(r"[A-Za-z0-9-]{1,64}")
+_MADE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""As MONAI Label names the sessions that it makes."""
 
 
 class NamedSessions(Sessions):
@@ -52,21 +54,22 @@ class NamedSessions(Sessions):
         One without information may be just being made. What is no session stays.
         """
         folder = Path(self.store_path)
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        try:
+            names = sorted(path.name for path in folder.iterdir())
+        except OSError:  # there is none yet
+            return 0
         return sum(self._is_removed(folder / name) for name in names if _SESSION.fullmatch(name))
 
     def _is_removed(self, folder: Path) -> bool:
+        now_s = time.time()
         try:
             session = self.get_session(folder.name, update_ts=False, fetch_cache=False)
-        except (OSError, ValueError, AttributeError):  # its information is cut off, or no session's
-            session = None
-        try:
-            if session is None:
-                is_old = folder.is_dir() and time.time() - folder.stat().st_mtime > LEFT_S
-            else:
-                is_old = 0 < session.expiry < time.time() - session.last_access_ts
-        except OSError:  # it is removed just now
-            return False
+            is_old = session is not None and 0 < session.expiry < now_s - session.last_access_ts
+        except (OSError, ValueError, AttributeError, TypeError):
+            session, is_old = None, False  # its information is cut off, or no session's
+        if session is None and _MADE.fullmatch(folder.name):
+            with suppress(OSError):  # it is removed just now
+                is_old = folder.is_dir() and now_s - folder.stat().st_mtime > LEFT_S
         if is_old:
             self.remove_session(folder.name)
         return is_old

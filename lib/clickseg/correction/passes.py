@@ -24,9 +24,6 @@ MIDDLE, NEARLY_ALL = 2.0, 0.9
 """A background click is in the middle of a blob if so much of it lies within so many times the
 click's depth in it."""
 
-NEXT_TO_NOTHING = 0.03
-"""Share of a blob: where a background click in its middle removes less, all of it goes."""
-
 LEAST_CHANGED = 0.2
 """Share of what a network changes at a click that the cheapest border must leave."""
 
@@ -129,14 +126,17 @@ def _told_wrong(
     """Return the blobs that background clicks are in the middle of and hardly change.
 
     What was taken for a tumor looks like one all over: a network that looks for a border inside of
-    it finds none, and removes next to nothing. A blob that goes on beyond the box of the pass is
-    not told wrong as a whole.
+    it finds none, and removes nothing but what is at the click. If it removes more, a cyst say,
+    that counts. A blob that goes on beyond the box of the pass is not told wrong as a whole.
     """
     wrong = np.zeros(start.shape, dtype=bool)
     inside = [ijk for ijk in clicks_ijk if (ijk >= 0).all() and (ijk < start.shape).all()]
     if not any(start[tuple(click)] for click in inside):
         return wrong
     blobs, _ = ndimage.label(start, np.ones((3, 3, 3)))
+    beyond = change.copy()
+    for click in inside:
+        beyond &= _distance_mm(start.shape, click, spacing_mm) > CLICK_MM
     for click in inside:
         blob = blobs == blobs[tuple(click)]
         if not start[tuple(click)] or blob.sum() > blob[1:-1, 1:-1, 1:-1].sum():
@@ -144,7 +144,7 @@ def _told_wrong(
         away_mm = _distance_mm(start.shape, click, spacing_mm)
         depth_mm = away_mm[~blob].min()
         is_middle = np.mean(away_mm[blob] <= MIDDLE * depth_mm) >= NEARLY_ALL
-        if is_middle and change[blob].mean() < NEXT_TO_NOTHING:
+        if is_middle and not beyond[blob].any():
             wrong |= blob
     return wrong
 
