@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import requests
 from monailabel.config import settings
-from serving import AFFINES, SHAPE, WAIT_S, save, tumor_image
+from serving import AFFINES, ROOT, SHAPE, WAIT_S, save, tumor_image
 
 RNG = np.random.default_rng(5)
 
@@ -190,7 +190,7 @@ def test_no_second_app_is_made_beside_the_first(server):
 @pytest.mark.filterwarnings("ignore:'crypt' is deprecated")  # of what logs users in
 def test_routes_that_are_mended_lie_where_monai_labels_do(monkeypatch):
     monkeypatch.setattr(settings, "MONAI_LABEL_API_STR", "/api")
-    made = runpy.run_module("clickseg_app.routes")
+    made = runpy.run_path(str(ROOT / "apps/vs_clickseg/clickseg_app/routes.py"))
     paths = {route.path for route in made["router"].routes}
     assert paths == {"/api/infer/{model}", "/api/proxy/dicom/{path:path}"}
 
