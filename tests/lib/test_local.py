@@ -282,11 +282,15 @@ def test_a_click_on_what_shows_brings_all_of_it_where_the_network_is_in_doubt():
     assert answer(study, 0.1, border=None).sum() == 1
 
 
-@pytest.mark.parametrize("radius_mm", [1.0, 1.6, 3.0])
-def test_and_removes_all_of_it(radius_mm):
-    wrong = ball(radius_mm)
-    study, click = told(2.0 * wrong, wrong), (MIDDLE_IJK, False)
-    assert answer(study, 0.1, click, start=wrong).sum() <= 0.05 * wrong.sum()
+@pytest.mark.parametrize(("radius_mm", "side_ijk"), [(1.0, 2), (1.6, 3), (3.0, 6)])
+def test_and_removes_all_of_it(radius_mm, side_ijk):
+    """Of a small one at its side, too; in the middle all of it goes without a border as well."""
+    wrong, side = ball(radius_mm), (MIDDLE_IJK[0] + side_ijk, *MIDDLE_IJK[1:])
+    study = told(2.0 * wrong, wrong)
+    for click in (MIDDLE_IJK, *([side] if radius_mm < 2 else [])):
+        assert answer(study, 0.1, (click, False), start=wrong).sum() <= 0.05 * wrong.sum()
+    left = answer(study, 0.1, (side, False), start=wrong, border=None)
+    assert left.sum() == wrong.sum() - 1
 
 
 def answer_of_one_that_sees_tumor(start, *clicks, says=None, **changes):
@@ -297,8 +301,6 @@ def answer_of_one_that_sees_tumor(start, *clicks, says=None, **changes):
 
 
 AS_SHIPPED = {"border": load_config(DEFAULT).correction.border}
-
-
 APART_IJK = (18, 26, 8)
 
 
