@@ -107,12 +107,10 @@ def _clicked(
 ) -> NDArray[np.bool_]:
     """Return the voxels at clicks, and those beside them that look like them."""
     clicked, shown = np.zeros(image.shape[1:], dtype=bool), first_shown(image)
-    for click in clicks_ijk:
-        if (click < 0).any() or (click >= clicked.shape).any():
-            continue  # it was seen from farther away than the box reaches
-        beside = _distance_mm(clicked.shape, click, spacing_mm) <= CLICK_MM
+    for ijk in _inside(clicks_ijk, clicked.shape):
+        beside = _distance_mm(clicked.shape, np.array(ijk), spacing_mm) <= CLICK_MM
         if shown is not None:
-            beside &= np.abs(shown - shown[tuple(click)]) <= LOOKS_LIKE * sigma
+            beside &= np.abs(shown - shown[ijk]) <= LOOKS_LIKE * sigma
         clicked |= beside
     return clicked
 
@@ -130,23 +128,26 @@ def _told_wrong(
     that counts. A blob that goes on beyond the box of the pass is not told wrong as a whole.
     """
     wrong = np.zeros(start.shape, dtype=bool)
-    inside = [ijk for ijk in clicks_ijk if (ijk >= 0).all() and (ijk < start.shape).all()]
-    if not any(start[tuple(click)] for click in inside):
+    inside = _inside(clicks_ijk, start.shape)
+    if not any(start[ijk] for ijk in inside):
         return wrong
+    away_mm = {ijk: _distance_mm(start.shape, np.array(ijk), spacing_mm) for ijk in inside}
+    beyond = change & np.all([mm > CLICK_MM for mm in away_mm.values()], axis=0)
     blobs, _ = ndimage.label(start, np.ones((3, 3, 3)))
-    beyond = change.copy()
-    for click in inside:
-        beyond &= _distance_mm(start.shape, click, spacing_mm) > CLICK_MM
-    for click in inside:
-        blob = blobs == blobs[tuple(click)]
-        if not start[tuple(click)] or blob.sum() > blob[1:-1, 1:-1, 1:-1].sum():
+    for ijk, mm in away_mm.items():
+        blob = blobs == blobs[ijk]
+        if not start[ijk] or blob.sum() > blob[1:-1, 1:-1, 1:-1].sum():
             continue
-        away_mm = _distance_mm(start.shape, click, spacing_mm)
-        depth_mm = away_mm[~blob].min()
-        is_middle = np.mean(away_mm[blob] <= MIDDLE * depth_mm) >= NEARLY_ALL
+        depth_mm = mm[~blob].min()
+        is_middle = np.mean(mm[blob] <= MIDDLE * depth_mm) >= NEARLY_ALL
         if is_middle and not beyond[blob].any():
             wrong |= blob
     return wrong
+
+
+def _inside(clicks_ijk: NDArray[np.int64], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the clicks in a box; others were seen from farther away than it reaches."""
+    return [tuple(ijk) for ijk in clicks_ijk if (ijk >= 0).all() and (ijk < shape).all()]
 
 
 def _sizes(

@@ -99,10 +99,12 @@ def as_markdown(values: Mapping[str, Any]) -> str:
         count = dict.fromkeys(("holds", "turned", "undecided"), 0)
         for pair in pairs:
             count[pair["verdict"]] += 1
+        seeds = max(len(pair["here"]) for pair in pairs)
+        every = "the one seed" if seeds == 1 else f"each of {seeds} seeds"
         lines += [
             "",
-            f"Of {len(pairs)} published orderings {count['holds']} hold with every seed, "
-            f"{count['turned']} are turned with every seed, {count['undecided']} are undecided.",
+            f"Of {len(pairs)} published orderings {count['holds']} hold with {every}, "
+            f"{count['turned']} are turned with {every}, {count['undecided']} are undecided.",
             "",
             "| higher in the publication | lower | published | here, by seed | |",
             "| --- | --- | ---: | ---: | --- |",
