@@ -194,8 +194,8 @@ def test_morphology_at_the_edge_of_the_cut():
 def test_a_fifth_of_the_cuts_is_unchanged():
     rng = np.random.default_rng(0)
     label = ball(9, (48, 48), (1, 1))
-    same = [np.array_equal(morphological_mistake(label, rng), label) for _ in range(1000)]
-    assert 0.17 < np.mean(same) < 0.23  # standard deviation 0.013
+    same = [np.array_equal(morphological_mistake(label, rng), label) for _ in range(8000)]
+    assert 0.185 < np.mean(same) < 0.215  # standard deviation 0.0045
 
 
 def test_small_masks_get_fewer_iterations():

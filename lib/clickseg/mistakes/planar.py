@@ -31,7 +31,8 @@ def morphological_mistake(
 
     Up to one iteration for every three pixels of the radius is drawn, and an erosion stops before
     nothing is left; a mask too thin for any is dilated. The edge of the cut does not erode. The
-    method's text gives no numbers of iterations; these are ours.
+    method's text gives no numbers of iterations; these are ours. As much is drawn for a mask of any
+    size, so that generators of one state dilate all of them, or erode them.
 
     Args:
         label: 0/1; an empty one is returned as it is.
@@ -40,12 +41,13 @@ def morphological_mistake(
         max_iterations: of large masks.
     """
     mask = label.astype(bool)
-    if rng.random() < unchanged or not mask.any():
+    changes, amount, kind = rng.random(3)
+    if changes < unchanged or not mask.any():
         return label.copy()
     radius_px = np.sqrt(mask.sum() / np.pi)
     limit = int(np.clip(radius_px / 3, 1, max_iterations))
-    iterations = int(rng.integers(1, limit, endpoint=True))
-    if rng.random() < 0.5:
+    iterations = 1 + int(amount * limit)
+    if kind < 0.5:
         for fewer in range(iterations, 0, -1):
             eroded = ndimage.binary_erosion(mask, iterations=fewer, border_value=1)
             if eroded.any():

@@ -108,17 +108,32 @@ def augmentation(
 def augment(
     transform: Compose, image: Tensor, label: Tensor, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Apply a transform with a state of its own: same generator, same result."""
+    """Apply a transform with a state of its own: same generator, same result.
+
+    A sequence that a study lacks is zeros in use, and stays zeros.
+    """
     transform.set_random_state(int(rng.integers(2**31)))
     out: Any = transform({IMAGE: image.float(), LABEL: label.float()})
-    return torch.as_tensor(out[IMAGE]), torch.as_tensor(out[LABEL])
+    changed = torch.as_tensor(out[IMAGE])
+    changed[~_shown(image)] = 0
+    return changed, torch.as_tensor(out[LABEL])
 
 
 def drop_sequences(image: Tensor, config: DropConfig, rng: np.random.Generator) -> Tensor:
-    """Blank the T1ce, the T2 or none of a ``(2, I, J, K)`` image, as a study without it is."""
+    """Blank the T1ce, the T2 or none of a ``(2, I, J, K)`` image, as a study without it is.
+
+    The only sequence of a study is never blanked.
+    """
     draw = rng.random()
+    if not _shown(image).all():
+        return image
     if draw < config.t1ce:
         image[0] = 0
     elif draw < config.t1ce + config.t2:
         image[1] = 0
     return image
+
+
+def _shown(image: Tensor) -> Tensor:
+    """Tell which channels of a ``(C, I, J, K)`` image hold a sequence."""
+    return image.flatten(1).any(1)
