@@ -58,10 +58,10 @@ class FitConfig:
     steps_per_epoch: Count
     batch: Count
     optimizer: Literal["adam", "adamw", "sgd"]
-    rate: Positive
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     schedule: Literal["poly", "plateau"]
     bfloat16: bool
-    average: Share  # decay of the running mean of the weights that is kept; 0: none
+    average: Annotated[float, Field(ge=0, lt=1)]  # decay of the running mean that is kept; 0: none
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

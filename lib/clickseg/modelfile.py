@@ -64,11 +64,15 @@ class Manifest:
 
 
 def save_model(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest:
-    """Write weights and manifest; return the manifest with the hash in it."""
+    """Write weights and manifest; return the manifest with the hash in it.
+
+    Raises:
+        ModelError: if a weight is no number, or too large for float16: a training that diverged.
+    """
     # One tensor may have several names (MONAI's DynUNet lists its blocks twice): it is kept once.
     halves: dict[int, torch.Tensor] = {}
     state = {
-        key: halves.setdefault(value.data_ptr(), _half(value))
+        key: halves.setdefault(value.data_ptr(), _half(key, value))
         for key, value in network.state_dict().items()
     }
     buffer = io.BytesIO()
@@ -147,6 +151,11 @@ def load_weights(folder: Path, manifest: Manifest, network: nn.Module) -> None:
     )
 
 
-def _half(value: torch.Tensor) -> torch.Tensor:
+def _half(key: str, value: torch.Tensor) -> torch.Tensor:
     value = value.detach().cpu()
-    return value.half() if value.is_floating_point() else value
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    if not half.isfinite().all():
+        raise ModelError(f"{key} holds what is no number of float16: the training diverged")
+    return half

@@ -82,6 +82,8 @@ def changed(values, key, value):
         ("initial.locate.spacing_mm", [1, 0, 1], r"locate\.spacing_mm\.1: .*greater than 0, got 0"),
         ("initial.method", "unet", "initial: .*'two_stage', 'whole_volume'"),
         ("correction.merge", "some", r"merge: .*'component' or 'all', got 'some'"),
+        ("correction.fit.average", 1, r"fit\.average: .*less than 1, got 1"),
+        ("correction.fit.rate", float("inf"), r"fit\.rate: .*finite number, got inf"),
         ("correction.fit.optimizer", "lion", r"fit\.optimizer: .*'adam', 'adamw' or 'sgd'"),
         ("correction.border_distance", 3, r"border_distance: Unexpected"),
     ],

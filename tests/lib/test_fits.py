@@ -35,6 +35,7 @@ def test_all_recipes_fit(name):
      (with_arguments(OURS.correction, in_channels=4), "correction.cut: .* 5 channels"),
      (with_arguments(OURS.correction, filters=[16]), "correction.cut: "),
      (with_arguments(OURS.correction, out_channels=2), r"answers \(2, 32, 32, 11\), wanted"),
+     (replace(OURS.correction, spacing_mm=(1.0, 1.0, 3.0)), r"is \(1.0, 1.0, 3.0\), .* be one"),
      (replace(PUBLISHED.correction, cut=(42, 48)), r"correction.cut: .* 3 .* \(42, 48, 1\)")],
 )  # fmt: skip
 def test_a_correction_that_does_not_fit_is_told(stage, told):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from clickseg.learning.gate import MISSED, judge
 from clickseg.learning.holdout import HoldOutError, grow_holdout, read_holdout, wanted_number
+from clickseg.training.split import quick
 
 PATTERN = "^([A-Z]+-[0-9]+)"
 SHARE = 0.25
@@ -165,3 +166,12 @@ def test_scores_of_other_cases_are_refused():
             judge({"a": 0.5}, other)
     with pytest.raises(ValueError, match="case with a tumor was wanted"):
         judge({}, {})
+
+
+def test_a_holdout_of_an_earlier_recipe_goes_on(tmp_path):
+    slow, path = r"^(?:sub-)?((?:[A-Za-z]+[-_]?)*[0-9]+)", tmp_path / "holdout.json"
+    ids = [f"A-{n}" for n in range(5)]
+    split = grow_holdout(path, ids, slow, SHARE)
+    assert grow_holdout(path, ids, quick(slow), SHARE) == split
+    with pytest.raises(HoldOutError, match="tells patients apart by"):
+        grow_holdout(path, ids, PATTERN, SHARE)

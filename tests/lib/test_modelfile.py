@@ -97,3 +97,14 @@ def test_weights_for_other_intensities_are_refused(saved):
         (saved / "initial.json").write_text(json.dumps(wrong))
         with pytest.raises(ModelError, match="this version normalizes by 'tissue-z-1'"):
             read_manifest(saved, "initial")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e5])
+def test_weights_of_a_training_that_diverged_are_not_written(saved, value):
+    before = (saved / "initial.pt").read_bytes()
+    wild = network()
+    with torch.no_grad():
+        wild[0].weight[0, 0, 0, 0, 0] = value
+    with pytest.raises(ModelError, match=r"0\.weight .* diverged"):
+        save_model(saved, wild, MANIFEST)
+    assert (saved / "initial.pt").read_bytes() == before

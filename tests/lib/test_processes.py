@@ -43,6 +43,38 @@ def train(folder, parts):
     return losses, [value.tolist() for value in network.state_dict().values()]
 
 
+def train_normed(folder):
+    """Fit a network with batch norm by validation; return the rates and what it came to.
+
+    Each process sees other numbers, and what it validates by says which process it is.
+    """
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    validations = []
+    config = replace(
+        load_config(DEFAULT).initial.segment.fit,
+        epochs=8, steps_per_epoch=2, rate=0.05, schedule="plateau", bfloat16=False, average=0.5,
+    )  # fmt: skip
+
+    def draw(rng):
+        return torch.from_numpy(rng.normal(size=(5, 3)) * (1 + number())).float()
+
+    def validate(net):
+        validations.append(number() + float(net(torch.ones(2, 3)).sum().detach()))
+        return number() * len(validations)  # of the second it never gets better
+
+    run = Run(folder, "normed", 7, parts=2)
+    fit(
+        network,
+        config,
+        run,
+        draw,
+        lambda net, x: (net(x) - x.sum(1, True)).square().mean(),
+        validate,
+    )
+    return len(validations), [value.tolist() for value in network.state_dict().values()]
+
+
 def start(*command):
     """Run a command by torchrun in two processes on one machine."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -57,7 +89,7 @@ def start(*command):
 def test_two_processes_have_the_loss_curve_of_one_with_the_doubled_batch(tmp_path):
     done = start(HERE / "test_processes.py", tmp_path / "two")
     assert done.returncode == 0, done.stderr[-2000:]
-    losses, weights = json.loads((tmp_path / "two/result.json").read_text())
+    losses, weights = json.loads((tmp_path / "two/result0.json").read_text())
     wanted_losses, wanted_weights = train(tmp_path / "one", parts=2)
     assert len(losses) == 3
     np.testing.assert_allclose(losses, wanted_losses, rtol=1e-5)
@@ -65,6 +97,15 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_doubled_batch(tmp_pat
         np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-6)
     other, _ = train(tmp_path / "half", parts=1)
     assert not np.allclose(losses, other)  # the second process had a say
+
+
+def test_processes_stay_alike_with_batch_norm_and_a_rate_by_validation(tmp_path):
+    done = start(HERE / "test_processes.py", tmp_path / "two", "normed")
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (json.loads((tmp_path / f"two/normed{n}.json").read_text()) for n in range(2))
+    assert (first[0], second[0]) == (8, 0)  # one measures for both
+    for one, other in zip(first[1], second[1], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_torchrun_trains_by_the_command(tmp_path):
@@ -112,9 +153,8 @@ def test_a_gpu_that_is_not_there_is_told(monkeypatch):
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1])
+    out, *mode = Path(sys.argv[1]), *sys.argv[2:]
     join_processes("cpu")
-    result = train(out, parts=1)
-    if number() == 0:
-        (out / "result.json").write_text(json.dumps(result))
+    result = train_normed(out) if mode else train(out, parts=1)
+    (out / f"{'normed' if mode else 'result'}{number()}.json").write_text(json.dumps(result))
     leave_processes()

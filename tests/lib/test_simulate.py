@@ -19,6 +19,7 @@ from clickseg.learning.update import UpdateError
 from clickseg.placement import Placing, tell_frames, tell_mode
 from clickseg.record import read_record
 from clickseg.study import PLACING_FOLDER, labeled_cases, placing_of, read_study
+from clickseg.training.split import PATIENTS, told_patients
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,18 @@ def test_updates_place_the_t2_as_the_reader_saw_it(studies, base, tmp_path):
     loop(tmp_path / "studies", base, tmp_path / "loop").run(0, 1)
     copies = [placing_of(tmp_path / "loop" / "studies" / f"VS-{n}.nii.gz") for n in (11, 12)]
     assert copies == [Placing("off", False), Placing("off", True)]
+
+
+def test_updates_know_the_patients_that_a_pacs_told(studies, base, tmp_path):
+    shutil.copytree(studies, tmp_path / "studies")
+    told = {f"VS-{10 + number}": f"patient {number // 2}" for number in range(1, 8)}
+    private = tmp_path / "studies" / PATIENTS
+    private.parent.mkdir()
+    private.write_text(json.dumps(told))
+    loop(tmp_path / "studies", base, tmp_path / "loop").run(0, 1)
+    kept = told_patients(tmp_path / "loop/studies")
+    assert kept == {name: told[name] for name in kept}
+    assert len(kept) >= 5
 
 
 def test_what_models_said_is_computed_once_for_all_runs(studies, base, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from clickseg.training.split import (
     of_sides,
     only,
     patient_of,
+    quick,
     read_split,
     split_cases,
     told_of,
@@ -178,3 +180,19 @@ def test_a_damaged_file_of_patients_is_told(tmp_path, text):
     (tmp_path / PATIENTS).write_text(text)
     with pytest.raises(ConfigError, match=r"patients\.json"):
         told_patients(tmp_path)
+
+
+SLOW = r"^(?:sub-)?((?:[A-Za-z]+[-_]?)*[0-9]+)"
+
+
+@given(st.text("aZ-_19 ", max_size=9), st.booleans())
+def test_a_pattern_of_earlier_recipes_is_asked_in_its_quick_form(rest, is_sub):
+    assert CONFIG.patient == quick(SLOW) != SLOW
+    name = "sub-" * is_sub + rest
+    slow, found = (re.search(pattern, name) for pattern in (SLOW, CONFIG.patient))
+    assert (slow and slow.groups()) == (found and found.groups())
+
+
+def test_a_long_name_without_a_number_is_a_patient_like_any_other():
+    name = "Kleinhirnbrueckenwinkel-links_praeoperativ"
+    assert patient_of(name, SLOW) == name  # by that pattern alone it would take years

@@ -25,8 +25,9 @@ from clickseg.correction.local import LocalCorrection
 from clickseg.evaluation.methods import build_method, parse_method, train_minutes
 from clickseg.modelfile import ModelError, read_manifest
 from clickseg.models import load_models
-from clickseg.study import labeled_cases, read_study
-from clickseg.training import rival
+from clickseg.placement import tell_mode
+from clickseg.study import PLACING_FOLDER, labeled_cases, read_study
+from clickseg.training import rival, start
 from clickseg.training.correction import train_correction
 from clickseg.training.initial import train_initial
 from clickseg.training.local import ball_loss, click_scores, region_study
@@ -38,6 +39,12 @@ from clickseg.training.two_stage import train_segment
 from clickseg.volume import ImageError
 
 RIVALS = DEFAULT.parent / "rivals"
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
 TRAINING = ("fold0", "fold1", "locate", "segment", "correction")
 
 
@@ -81,6 +88,22 @@ def test_a_run_goes_on_only_by_the_recipe_it_began_with(studies, tmp_path):
         begin(cases, replace(config, seed=2), tmp_path)
     with pytest.raises(ConfigError, match="other cases"):
         begin(cases[1:], config, tmp_path)
+
+
+def test_a_run_goes_on_only_with_the_files_it_began_with(studies, tmp_path):
+    shutil.copytree(studies, tmp_path / "studies")
+    config, cases = tiny(), labeled_cases(tmp_path / "studies")
+    begin(cases, config, tmp_path / "run")
+    label = cases[2].label
+    content = label.read_bytes()
+    shutil.copyfile(cases[1].label, label)
+    with pytest.raises(ConfigError, match=f"other images or labels of {cases[2].case_id};"):
+        begin(cases, config, tmp_path / "run")
+    label.write_bytes(content)
+    begin(cases, config, tmp_path / "run")
+    tell_mode(tmp_path / "studies" / PLACING_FOLDER, "auto")
+    with pytest.raises(ConfigError, match="other images or labels"):
+        begin(cases, config, tmp_path / "run")
 
 
 def test_resuming_after_the_folds_gives_the_same_correction(studies, tmp_path):
@@ -198,6 +221,12 @@ def test_a_rival_learns_from_real_errors(studies, tmp_path, monkeypatch):
     for name, given in [("with", ()), ("with", others), ("without", errors)]:
         assert "began with other real errors" in str(run(name, *given).exception)
     assert run("with", *errors).exit_code == 0
+    # Stopped between its first two files, it can be begun again.
+    with monkeypatch.context() as patched:
+        patched.setattr(start, "_check_contents", stop)
+        assert run("stopped", *errors).exception is not None
+    assert (tmp_path / "stopped/config.yaml").is_file()
+    assert run("stopped", *errors).exit_code == 0
 
 
 def test_errors_of_other_studies_are_refused(studies, tmp_path, monkeypatch):

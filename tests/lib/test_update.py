@@ -20,7 +20,8 @@ from clickseg.learning.store import BASE, ModelStore
 from clickseg.learning.update import TooFewError, UpdateError, update_model
 from clickseg.modelfile import Manifest, read_manifest, save_model
 from clickseg.networks import build_network
-from clickseg.study import Case
+from clickseg.placement import tell_mode
+from clickseg.study import PLACING_FOLDER, Case
 from clickseg.training import loop, two_stage
 from clickseg.training.augment import augment
 from clickseg.training.split import Split, write_split
@@ -331,6 +332,16 @@ def test_a_round_is_as_long_as_its_studies_are_worth(small_studies, base, tmp_pa
     was = config.locate, config.segment, config.correction
     assert [fit.steps_per_epoch for fit in fits] == [fit.steps_per_epoch * times for fit in was]
     assert [fit.epochs for fit in fits] == [fit.epochs for fit in was]
+
+
+def test_a_round_with_the_t2_placed_otherwise_is_another(small_studies, base, tmp_path):
+    shutil.copytree(small_studies, tmp_path / "studies")
+    store, folders = ModelStore(tmp_path / "store", base), []
+    for mode in ("header", "header", "auto"):
+        tell_mode(tmp_path / "studies" / PLACING_FOLDER, mode)
+        made = begin_round("initial", tmp_path / "studies", store, short(), None, None, "cpu")
+        folders.append(made.folder)
+    assert folders[0] == folders[1] != folders[2]
 
 
 def test_the_published_recipe_is_not_updated(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from clickseg.atomic import write_text
-from clickseg.training.split import Split, patient_of, rank_of, told_patients
+from clickseg.training.split import Split, patient_of, quick, rank_of, told_patients
 
 TRAINING, HELD = "training", "holdout"
 
@@ -109,7 +109,7 @@ def read_holdout(path: Path, pattern: str | None = None) -> dict[str, str]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise HoldOutError(f"{path} does not say who is held out: {error!r}") from error
     made_with = values.get("pattern")
-    if None not in (pattern, made_with) and pattern != made_with:
+    if None not in (pattern, made_with) and quick(str(pattern)) != quick(str(made_with)):
         # A patient by another name would be a new one, and might change sides.
         raise HoldOutError(f"{path} tells patients apart by {made_with!r}, now by {pattern!r}")
     if not set(sides.values()) <= {TRAINING, HELD}:

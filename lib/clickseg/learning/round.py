@@ -21,7 +21,7 @@ from clickseg.learning.store import NAMES, ModelStore
 from clickseg.learning.tuning import TooFewError, UpdateError
 from clickseg.modelfile import code_version, read_manifest
 from clickseg.models import trained_on
-from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, Case, find_cases
+from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, Case, find_cases, placing_of
 from clickseg.training.split import Split, patient_of, rank_of, told_patients, without_tested
 from clickseg.volume import ImageError, read_label
 
@@ -229,6 +229,7 @@ def _run_folder(
         )
         for path in (case.t1ce, case.t2, case.label, record_of(case)):
             digest.update(_signature(path).encode())
+        digest.update(placing_of(case.t1ce).key.encode())
     rounds = store.folder / "rounds" / name
     folder = rounds / digest.hexdigest()[:16]
     for file in rounds.glob("*/*"):  # curves lie deeper

@@ -47,6 +47,7 @@ from clickseg.study import (
     read_case_label,
     read_study,
 )
+from clickseg.training.split import PATIENTS, told_of
 from clickseg.volume import Volume, write_volume
 
 logger = logging.getLogger(__name__)
@@ -187,6 +188,9 @@ class Loop:
             # The updates look here: they train on what the reader saw.
             (self._studies / PLACING_FOLDER).parent.mkdir(exist_ok=True)
             (self._studies / PLACING_FOLDER).symlink_to(placing.resolve())
+        if told := told_of(self.cases):
+            (self._studies / PATIENTS).parent.mkdir(exist_ok=True)
+            write_text(self._studies / PATIENTS, json.dumps(told))
 
     def _labeled(self) -> list[str]:
         return [case.case_id for case in self.cases if self._own(case).label is not None]

@@ -10,6 +10,7 @@ from clickseg.config import (
     ConfigError,
     NetworkConfig,
     PasteConfig,
+    TwoStageConfig,
     WholeVolumeConfig,
 )
 from clickseg.correction.paste import cut_logits, cut_size
@@ -24,7 +25,8 @@ def check_networks(config: Config) -> None:
 
     Raises:
         ConfigError: if a network cannot be built by its arguments, does not take an input of the
-            size and channels of the recipe, or does not answer one logit a voxel.
+            size and channels of the recipe, or does not answer one logit a voxel; or if both
+            models of ours are of unlike spacing.
     """
     initial, correction = config.initial, config.correction
     if isinstance(initial, WholeVolumeConfig):
@@ -41,8 +43,14 @@ def check_networks(config: Config) -> None:
             _check("initial.segment.small.patch", initial.segment.network, (2, *small.patch))
     if isinstance(correction, PasteConfig):
         _check("correction.cut", correction.network, (3, *cut_size(correction)), is_paste=True)
-    else:
-        _check("correction.cut", correction.network, (LOCAL_CHANNELS, *correction.cut))
+        return
+    _check("correction.cut", correction.network, (LOCAL_CHANNELS, *correction.cut))
+    if isinstance(initial, TwoStageConfig) and initial.segment.spacing_mm != correction.spacing_mm:
+        raise ConfigError(
+            f"correction.spacing_mm is {correction.spacing_mm}, initial.segment.spacing_mm "
+            f"{initial.segment.spacing_mm}: they must be one, for a correction learns the errors "
+            "that the fine network makes there"
+        )
 
 
 def _check(

@@ -150,7 +150,11 @@ def fit(
     def _close_epoch(engine: Engine) -> None:
         loss = float(np.mean(engine.state.losses))
         best: Any = network if average is None else average.module
-        value = loss if validate is None else validate(best.eval())
+        for one in dict.fromkeys((network, best)):
+            processes.average_buffers(one)
+        value = loss
+        if validate is not None:
+            value = processes.by_first(lambda: validate(best.eval()))
         engine.state.metrics = {"loss": loss, "validation": value}
         if config.schedule == "plateau":
             scheduler.step(value)

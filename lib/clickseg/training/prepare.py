@@ -84,7 +84,7 @@ def prepare_cases(
     prepared = []
     for case in tqdm(cases, desc="reading", unit="study"):
         try:
-            key = (*_contents(case), fine_mm, region, coarse_mm, seed)
+            key = (*contents_of(case), fine_mm, region, coarse_mm, seed)
             one = _KEPT.get(key)
             if one is None:
                 one = _prepare(case, fine_mm, region, coarse_mm, seed)
@@ -97,8 +97,12 @@ def prepare_cases(
     return prepared
 
 
-def _contents(case: Case) -> tuple[str, ...]:
-    """Name a case, what its files hold and how its T2 is placed."""
+def contents_of(case: Case) -> tuple[str, ...]:
+    """Name a case, what its files hold and how its T2 is placed.
+
+    Raises:
+        ImageError: if a file cannot be read.
+    """
     files = (case.t1ce, case.t2, case.label)
     contents = ("" if path is None else _FINGERPRINTS(path) for path in files)
     return (case.case_id, *contents, placing_of(case.t1ce).key)

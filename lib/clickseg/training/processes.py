@@ -1,15 +1,15 @@
 """One training in several processes: start or join them, who is first, wait, add up.
 
 ``torchrun`` starts them, or ``start_processes``. Alone everything here does nothing. The processes
-share the parts of each step's batch; all hold the same network at any time, and the first one
-writes the files.
+share the parts of each step's batch; all hold the same weights at any time and, after an epoch,
+the same buffers. The first one writes the files.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -143,11 +143,25 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)
-    total = torch.cat([gradient.flatten() for gradient in gradients])  # one message, not hundreds
+    _sum(gradients)
+
+
+def average_buffers(network: torch.nn.Module) -> None:
+    """Average what the layers of all processes noted of their own batches, as batch norm does."""
+    noted = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    if count() == 1 or not noted:
+        return
+    _sum(noted)
+    for buffer in noted:
+        buffer.div_(count())
+
+
+def _sum(tensors: Sequence[torch.Tensor]) -> None:
+    total = torch.cat([tensor.flatten() for tensor in tensors])  # one message, not hundreds
     distributed.all_reduce(total)
-    parts = torch.split(total, [gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
+    parts = torch.split(total, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def sum_values(value: float, device: str) -> float:

@@ -25,7 +25,7 @@ from clickseg.training.deep_edit import deep_edit_dice, train_deep_edit
 from clickseg.training.loop import Run
 from clickseg.training.planar import planar_dice, train_planar
 from clickseg.training.prepare import Prepared, prepare_cases
-from clickseg.training.processes import is_first
+from clickseg.training.processes import by_first
 from clickseg.training.start import begin, finish, select
 
 SPACING_MM = (0.5, 0.5, 1.5)
@@ -64,10 +64,8 @@ def train_rival(
     """
     real = {} if errors is None else _read_errors(errors, config)
     given = {"real_errors": {"sha256": _hash(errors), "studies": len(real)}} if errors else {}
-    _go_on_with(given, out)
+    by_first(lambda: _go_on_with(given, out))
     split = begin(cases, config, out)
-    if is_first():
-        write_text(out / GIVEN, json.dumps(given))
     run = Run(out, NAME, config.seed, device, workers=workers)
     recipe = config.rival
     metrics: dict[str, float] = {}
@@ -139,12 +137,16 @@ def _check_errors(path: Path, real: Mapping[str, Tensor], training: Sequence[Pre
 
 
 def _go_on_with(given: Mapping[str, Any], out: Path) -> None:
-    """Refuse to go on with other errors than a run began with."""
-    if not (out / "config.yaml").is_file():
-        return
+    """Note what errors a run begins with, before its recipe; refuse to go on with others."""
     path = out / GIVEN
-    if given != (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}):
-        raise ConfigError(f"{out} began with other real errors; give those, or use another --out")
+    if (out / "config.yaml").is_file():
+        began = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if given != began:
+            raise ConfigError(
+                f"{out} began with other real errors; give those, or use another --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(given))
 
 
 def _hash(path: Path) -> str:

@@ -28,6 +28,14 @@ PATIENTS = f"{PRIVATE_FOLDER}/patients.json"
 
 _UID = re.compile(r"[0-2](\.[0-9]+){3,}")
 
+_QUICK = {
+    r"^(?:sub-)?((?:[A-Za-z]+[-_]?)*[0-9]+)": (
+        r"^(?:sub-)?((?:[A-Za-z]+(?:[-_][A-Za-z]+)*[-_]?)?[0-9]+)"
+    )
+}
+"""A pattern of earlier recipes, and one that finds the same: the first tries each division of a
+name without digits, hours for one of 40 letters."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -52,11 +60,16 @@ def patient_of(case_id: str, pattern: str, told: Mapping[str, str] | None = None
         return told[case_id]
     if _UID.fullmatch(case_id):
         return case_id
-    match = re.search(pattern, case_id)
+    match = re.search(quick(pattern), case_id)
     if match is None:
         logger.warning("%r does not match split.patient: taken for a patient of its own", case_id)
         return case_id
     return match.group(1) if match.groups() else match.group(0)
+
+
+def quick(pattern: str) -> str:
+    """Return a pattern that finds the same patients as one of earlier recipes, in less time."""
+    return _QUICK.get(pattern, pattern)
 
 
 def told_patients(studies: Path) -> dict[str, str]:

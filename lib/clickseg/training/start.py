@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clickseg.atomic import write_text
 from clickseg.config import (
     ConfigError,
     RecipeConfig,
@@ -23,6 +26,7 @@ from clickseg.metrics import dice
 from clickseg.modelfile import Manifest, save_model
 from clickseg.study import Case, read_case_label, read_study
 from clickseg.training.loop import Run
+from clickseg.training.prepare import contents_of
 from clickseg.training.processes import is_first, wait
 from clickseg.training.split import (
     SPLIT_NAME,
@@ -34,8 +38,12 @@ from clickseg.training.split import (
     told_of,
     write_split,
 )
+from clickseg.volume import ImageError
 
 logger = logging.getLogger(__name__)
+
+CONTENTS = "contents.json"
+"""In a run's folder: a hash for each case of what its files hold and how its T2 is placed."""
 
 
 def begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
@@ -44,7 +52,8 @@ def begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
     A split that is there already is kept, so that a resumed run never mixes its sides.
 
     Raises:
-        ConfigError: if the folder holds a run of another recipe, or of other cases.
+        ConfigError: if the folder holds a run of another recipe, of other cases, or of other
+            images or labels by the same names.
     """
     if not is_first():  # the first process has checked and written it all
         wait()
@@ -79,6 +88,7 @@ def _begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
     if recipe.is_file() and load_recipe(recipe, type(config)) != config:
         raise ConfigError(f"{recipe} is another recipe than the one given; use another --out")
     save_config(config, recipe)
+    _check_contents(cases, out / CONTENTS)
     path = out / SPLIT_NAME
     ids = [case.case_id for case in cases]
     if path.is_file():
@@ -90,6 +100,24 @@ def _begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
     write_split(split, path)
     logger.info("%d cases train, %d validate", len(split.training), len(split.validation))
     return split
+
+
+def _check_contents(cases: Sequence[Case], path: Path) -> None:
+    """Note what the files of a run hold; refuse to go on with others."""
+    now = {}
+    for case in cases:
+        try:
+            now[case.case_id] = hashlib.sha256(repr(contents_of(case)).encode()).hexdigest()[:16]
+        except ImageError:  # it is told, and left out, where it is read
+            now[case.case_id] = ""
+    began = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    others = [name for name in now if began.get(name, now[name]) != now[name]]
+    if others:
+        raise ConfigError(
+            f"{path.parent} began with other images or labels of {', '.join(others[:5])}; "
+            "use another --out"
+        )
+    write_text(path, json.dumps(began | now, indent=1) + "\n")
 
 
 def select(cases: Sequence[Case], ids: Sequence[str]) -> list[Case]:

@@ -60,6 +60,7 @@ def train_locate(
     """Train the coarse network on random boxes of whole volumes, nine of ten with tumor."""
     patch = config.locate.patch
     transform = augmentation(patch, (4, 4, 3), (3, 3, 3))
+    tumors = [case for case in validation if case.coarse_label.any()]
     loss = DiceCELoss(sigmoid=True, batch=True)
 
     def draw(rng: np.random.Generator) -> Pair:
@@ -74,14 +75,14 @@ def train_locate(
     def validate(net: nn.Module) -> float:
         """Share of validation tumors that the network's maximum misses."""
         missed = 0
-        for case in validation:
+        for case in tumors:
             with torch.inference_mode():
                 prob = locate_prob(net, case.coarse.float().to(run.device), patch)
             near = functional.max_pool3d(case.coarse_label[None].float(), 3, 1, 1)[0, 0]
             missed += int(near.flatten()[int(prob.argmax())] == 0)
-        return missed / max(1, len(validation))
+        return missed / len(tumors)
 
-    _fit(network, config.locate.fit, run, "locate", draw, loss_of, validate if validation else None)
+    _fit(network, config.locate.fit, run, "locate", draw, loss_of, validate if tumors else None)
 
 
 def train_segment(
