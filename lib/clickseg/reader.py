@@ -40,9 +40,12 @@ def next_click(
 
     ``center`` is the voxel deepest inside that component; of several equally deep ones, that
     nearest to their mean. ``jitter`` moves it by a normal deviate of 1 mm along each axis and
-    stays in the component. ``border`` is the published rule (see `simulate_clicks`) for one
-    component: of its voxels at the outline of the tumor, that farthest from the outline of
-    ``pred``. The edge of the image counts as an edge of the component.
+    stays in the component. To both the edge of the image is an edge of the component.
+
+    ``border`` is the published rule (see `simulate_clicks`) for one component, and measured in
+    space, not within the slice: of its voxels at the outline of the tumor, that farthest from the
+    outline of ``pred``; of its voxels anywhere where none is at that outline. Equal distances (all
+    of them where ``pred`` is empty) are drawn from. The edge of the image is no outline.
 
     Args:
         label: reference, ``(I, J, K)``.
@@ -50,7 +53,7 @@ def next_click(
         spacing_mm: voxel size along I, J, K.
         clicked_ijk: voxels clicked before; none of them is clicked again.
         robot: which of the three rules.
-        rng: used by ``jitter`` only, and needed there.
+        rng: used by ``jitter`` and ``border``, and needed there.
 
     Returns:
         ``((i, j, k), is_foreground)``, or None if no voxel that may be clicked is wrong.
@@ -58,8 +61,8 @@ def next_click(
     spacing = _checked_spacing(label, pred, spacing_mm)
     if robot not in ("center", "jitter", "border"):
         raise ValueError(f"robot must be center, jitter or border, not {robot!r}")
-    if robot == "jitter" and rng is None:
-        raise ValueError("robot 'jitter' needs an rng")
+    if robot != "center" and rng is None:
+        raise ValueError(f"robot {robot!r} needs an rng")
     box = bounding_box(np.not_equal(label, pred))
     if box is None:
         return None
@@ -75,10 +78,11 @@ def next_click(
     if found is None:
         return None
     component, is_foreground = found
-    if robot == "border":
-        chosen = _border_of_component(
+    if robot == "border" and rng is not None:
+        farthest = _farthest_at_border(
             label, pred, box, component & ~clicked, is_foreground, spacing
         )
+        chosen = rng.choice(farthest)
     else:
         chosen = _center(component, clicked, spacing)
         if robot == "jitter" and rng is not None:
@@ -249,7 +253,7 @@ def _to_outline_mm(pred: Mask, spacing: npt.NDArray[np.float64]) -> npt.NDArray[
     return distance_mm
 
 
-def _border_of_component(
+def _farthest_at_border(
     label: npt.NDArray[Any],
     pred: npt.NDArray[Any],
     box: tuple[slice, ...],
@@ -257,7 +261,7 @@ def _border_of_component(
     is_foreground: bool,
     spacing: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.int64]:
-    """Return the component's voxel at the true outline farthest from the outline of ``pred``."""
+    """Return the component's voxels at the true outline farthest from that of ``pred``, (N, 3)."""
     around = bounding_box(np.logical_or(label, pred))
     assert around is not None
     wide = grown(around, 1, label.shape)
@@ -273,5 +277,4 @@ def _border_of_component(
     if not at_outline.any():  # the error does not touch the true outline: a separate blob
         at_outline = component
     distance_mm = np.where(at_outline, _to_outline_mm(pred_box, spacing)[inner], -1.0)
-    first = np.argwhere(distance_mm >= distance_mm.max() - _TIE_MM)[0]
-    return np.asarray(first, dtype=np.int64)
+    return np.argwhere(distance_mm >= distance_mm.max() - _TIE_MM)

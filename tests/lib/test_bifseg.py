@@ -117,6 +117,26 @@ def test_what_was_learned_changes_the_answer(study, initial, monkeypatch):
     assert (with_learning != without).sum() > least
 
 
+def test_what_the_network_says_follows_edges_as_the_initial_outline_does(study, initial):
+    start = np.zeros(SHAPE, np.uint8)
+    start[20:40, 18:38, 6:13] = 1
+    region = region_of(study, start, (click((30, 28, 9), True),))
+    before = np.full(region.mask.shape, 0.1, np.float32)
+    assert initial.config.edges is not None
+    rough = []  # how much the probability of neighbors in the block differs
+    for edges in (None, initial.config.edges):
+        initial.config = replace(initial.config, edges=edges)
+        session = Bifseg(initial, "1").open(study, start)
+        with torch.no_grad():
+            for weight in session.network.parameters():
+                weight *= 4  # of random weights: as wavering as a network can be
+        prob = session._prob(session._box(region), region, before)
+        i, j, k = (side.start for side in region.where)
+        inside = prob[24 - i : 36 - i, 22 - j : 34 - j, 7 - k : 12 - k]
+        rough.append(np.abs(np.diff(inside, axis=0)).mean())
+    assert 0 < rough[1] < rough[0] / 2
+
+
 def test_what_the_network_does_not_see_stays(initial):
     shape = (229, 53, 19)  # 114 mm: the network sees 16
     grid = Grid(shape, GRID.affine)

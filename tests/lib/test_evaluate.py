@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -37,6 +38,7 @@ class Painter:
 
     version = "1"
     opened = 0
+    seen = None
     stray = False
 
     def initial(self, study):
@@ -44,6 +46,7 @@ class Painter:
 
     def open(self, study, start):
         Painter.opened += 1
+        Painter.seen = study
         return _Painting(study, self.initial(study) if start is None else start, self.stray)
 
 
@@ -128,9 +131,27 @@ def test_a_second_run_does_nothing_again_but_what_is_missing_or_asked_otherwise(
     assert again["methods"]["ours"]["dice"] == json.loads(first)["methods"]["ours"]["dice"]
     evaluate(studies, out, "--seed", "1", "--robot", "jitter")
     assert Painter.opened == 7
-    monkeypatch.setattr(run, "code_version", lambda: "0.1.0+other")
-    evaluate(studies, out, "--seed", "1", "--robot", "jitter")
-    assert Painter.opened == 10
+    changes = [(run, "code_version", lambda: "0.1.0+other"), (Painter, "version", "2")]
+    changes += [(run, "has_bfloat16", lambda _: "another")]
+    for number, change in enumerate(changes, start=1):
+        monkeypatch.setattr(*change)
+        evaluate(studies, out, "--seed", "1", "--robot", "jitter")
+        assert Painter.opened == 7 + 3 * number
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["plan"]["code"] == "0.1.0+other"  # of the results, whoever made them
+
+
+def test_a_study_whose_masks_are_gone_is_read_again(studies, tmp_path):
+    out = tmp_path / "out"
+    evaluate(studies, out)
+    for when in ("start", "last"):
+        (out / "masks" / "ours" / f"case-2-{when}.nii.gz").unlink()
+        assert evaluate(studies, out).exit_code == 0
+    assert Painter.opened == 5
+    shutil.rmtree(out / "masks")
+    assert evaluate(studies, out).exit_code == 0
+    assert Painter.opened == 8
+    assert len(list((out / "masks" / "ours").iterdir())) == 6
 
 
 def test_what_a_method_breaks_is_found(studies, tmp_path, monkeypatch):
@@ -141,9 +162,20 @@ def test_what_a_method_breaks_is_found(studies, tmp_path, monkeypatch):
     assert ours["disobeyed"] == 2
 
 
-def test_starting_from_nothing_and_without_a_sequence(studies, tmp_path):
-    done = evaluate(studies, tmp_path / "out", "--start", "nothing", "--sequences", "t2")
-    assert done.exit_code == 0
+def test_starting_from_nothing_and_without_a_sequence(studies, tmp_path, monkeypatch):
+    def full(_, study):
+        return np.ones(study.grid.canonical.shape, np.uint8)
+
+    monkeypatch.setattr(Painter, "initial", full)
+    more = ("--start", "nothing", "--sequences", "t2")
+    assert evaluate(studies, tmp_path / "out", *more).exit_code == 0
+    assert [bool(part.any()) for part in Painter.seen.image] == [False, True]
+    for result in json.loads((tmp_path / "out" / "results.json").read_text()):
+        assert result["scores"][0]["dice"] == (0 if result["label_ml"] else 1)
+    evaluate(studies, tmp_path / "own")
+    assert [bool(part.any()) for part in Painter.seen.image] == [True, True]
+    for result in json.loads((tmp_path / "own" / "results.json").read_text()):
+        assert result["scores"][0]["recall"] == (1 if result["label_ml"] else None)
 
 
 def test_starting_from_the_masks_of_another_evaluation(studies, tmp_path):
@@ -186,8 +218,9 @@ def test_each_study_is_read_once_for_all_methods(studies, tmp_path, monkeypatch)
     assert [result["method"] for result in results] == 3 * ["ours"] + 3 * ["flooding"]
 
 
-def test_several_studies_at_once_give_the_same_results(studies, tmp_path):
-    arguments = ("--models", "flooding,random_walker", "--start", "nothing", "--clicks", "1")
+def test_several_studies_at_once_give_the_same_results(studies, tmp_path, monkeypatch):
+    monkeypatch.undo()  # the real network: other processes have that
+    arguments = ("--models", "ours,flooding", "--start", "nothing", "--robot", "jitter")
     for jobs in ("1", "2"):
         done = evaluate(studies, tmp_path / jobs, *arguments, "--jobs", jobs)
         assert done.exit_code == 0
@@ -197,6 +230,8 @@ def test_several_studies_at_once_give_the_same_results(studies, tmp_path):
     for result in (*alone, *together):
         result.pop("click_ms")
     assert alone == together
+    assert [len(result["clicks"]) for result in alone] == [4, 4, 0] * 2
+    assert alone[0]["scores"][1]["dice"] != alone[3]["scores"][1]["dice"]
 
 
 def test_studies_alike_but_for_their_names_are_read_by_readers_of_their_own(studies, tmp_path):

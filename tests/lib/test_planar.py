@@ -182,6 +182,39 @@ def test_the_slice_beyond_the_window_is_kept():
     assert not after[38:43, 25:30].any()
 
 
+class Leans(torch.nn.Module):
+    """Says tumor at a foreground click, and the more of it the farther to one side."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, _image, clicks):
+        self.seen.append(clicks)
+        return clicks[:, :1] * 20 - 10 + torch.linspace(-18, 18, clicks.shape[2])[:, None]
+
+
+def test_ritm_answers_from_both_sides():
+    config = small()
+    network = PlanarNetwork(config)
+    network.coarse = leans = Leans()
+    part = part_of(block(), [(60, 25), (35, 12)], [True, True], [0.0, 0.0])
+    after = answer_slice(network, part, config)
+    once, mirrored = leans.seen
+    assert torch.equal(mirrored, once.flip(2))
+    where, disks = part.put(once[0, :1] * 20 - 10, part.window(config))  # what does not lean
+    assert (after[where] == (disks > 0)).all()
+    assert (disks > 0).any()
+
+
+def test_focal_click_looks_once():
+    config = small("focal_click")
+    network = PlanarNetwork(config)
+    network.coarse = leans = Leans()
+    answer_slice(network, part_of(block(), [(60, 25)], [True], [0.0]), config)
+    assert len(leans.seen) == 1
+
+
 @pytest.mark.parametrize("point", [(40, 27), (10, 10)])
 def test_a_click_that_is_ignored_changes_nothing_with_focal_click(point):
     config = small("focal_click")

@@ -11,6 +11,7 @@ from clickseg.reader import border_clicks, next_click, simulate_clicks
 SHAPE = (37, 31, 23)
 SPACING_MM = (0.4, 0.5, 1.5)
 ROBOTS = ("center", "jitter", "border")
+CROSS = ndimage.generate_binary_structure(2, 1)[:, :, None]
 
 
 def empty():
@@ -111,18 +112,44 @@ def test_twenty_unanswered_clicks_lie_on_twenty_voxels(robot):
 
 def test_a_border_click_lies_on_the_true_outline_where_the_pred_is_farthest():
     label, pred = box((5, 15), (5, 15), (5, 6)), box((5, 9), (5, 15), (5, 6))
+    rng = np.random.default_rng(0)
     # Missed: i 9..14. The column i = 14 is 14 - 8 = 6 voxels from the pred.
-    (i, _, k), is_foreground = next_click(label, pred, (1, 1, 1), robot="border")
+    (i, _, k), is_foreground = next_click(label, pred, (1, 1, 1), robot="border", rng=rng)
     assert (i, k, is_foreground) == (14, 5, True)
     # Spurious: the voxels just outside the truth are i = 9.
-    (i, _, k), is_foreground = next_click(pred, label, (1, 1, 1), robot="border")
+    (i, _, k), is_foreground = next_click(pred, label, (1, 1, 1), robot="border", rng=rng)
     assert (i, k, is_foreground) == (9, 5, False)
+
+
+def test_border_clicks_equally_far_from_the_pred_are_drawn_from():
+    label, rng = ball((18, 15, 11), 4), np.random.default_rng(0)
+    drawn = [next_click(label, empty(), SPACING_MM, robot="border", rng=rng) for _ in range(300)]
+    voxels = np.array([ijk for ijk, _ in drawn])
+    outline = np.argwhere(label - ndimage.binary_erosion(label, CROSS))
+    assert {ijk for ijk, _ in drawn} <= set(map(tuple, outline.tolist()))
+    # Any place of it is as likely: no pole is preferred.
+    spread = outline.std(axis=0) / np.sqrt(len(drawn))
+    assert (np.abs(voxels.mean(axis=0) - outline.mean(axis=0)) < 4 * spread).all()
+    assert len({tuple(voxel) for voxel in voxels.tolist()}) > 100
+    again = next_click(label, empty(), SPACING_MM, robot="border", rng=np.random.default_rng(0))
+    assert again == drawn[0]
+
+
+def test_the_border_rule_measures_in_space():
+    # The pred is the lowest slice: within each of the others all places are equally far from it.
+    label, pred = box((5, 15), (5, 15), (5, 9)), box((5, 15), (5, 15), (5, 6))
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        (i, j, k), _ = next_click(label, pred, SPACING_MM, robot="border", rng=rng)
+        assert k == 8
+        assert {i, j} & {5, 14}
 
 
 def test_the_border_rule_reaches_a_separate_blob():
     blob = ball((28, 22, 17), 2)
     label = ball((12, 10, 8), 3)
-    ijk, is_foreground = next_click(label, label | blob, SPACING_MM, robot="border")
+    rng = np.random.default_rng(0)
+    ijk, is_foreground = next_click(label, label | blob, SPACING_MM, robot="border", rng=rng)
     assert blob[ijk]
     assert not is_foreground
 
@@ -164,8 +191,10 @@ def test_a_click_moves_with_the_image(masks, seed):
     a, b, c = np.random.default_rng(seed).integers(0, 9, 3).tolist()
     wide_label, wide_pred = (np.pad(mask, ((a, 3), (b, 2), (c, 5))) for mask in (label, pred))
     for robot in ("center", "border"):
-        near = next_click(label, pred, SPACING_MM, robot=robot)
-        far = next_click(wide_label, wide_pred, SPACING_MM, robot=robot)
+        near, far = (
+            next_click(*masks, SPACING_MM, robot=robot, rng=np.random.default_rng(seed))
+            for masks in ((label, pred), (wide_label, wide_pred))
+        )
         if near is None:
             assert far is None
         else:
@@ -244,7 +273,8 @@ def test_wrong_arguments_are_named():
         next_click(empty(), empty(), (1, 0, 1))
     with pytest.raises(ValueError, match="not 'middle'"):
         next_click(empty(), empty(), SPACING_MM, robot="middle")
-    with pytest.raises(ValueError, match="needs an rng"):
-        next_click(empty(), ball((18, 15, 11), 4), SPACING_MM, robot="jitter")
+    for robot in ("jitter", "border"):
+        with pytest.raises(ValueError, match=f"'{robot}' needs an rng"):
+            next_click(empty(), ball((18, 15, 11), 4), SPACING_MM, robot=robot)
     with pytest.raises(ValueError, match="not 'edge'"):
         border_clicks(ball((18, 15, 11), 4), SPACING_MM, 1, np.random.default_rng(0), "edge")

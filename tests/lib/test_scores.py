@@ -49,6 +49,35 @@ def test_a_surface_within_a_millimeter_agrees():
     assert score(box((5, 18), (5, 11), (3, 8)), LABEL, GRID).surface_dice < 1  # 1.5 mm
 
 
+@pytest.mark.parametrize(
+    ("shift", "differs_mm2"),
+    [
+        # One slice of 1.5 mm: of 10 x 10 mm the face that lies outside of the other box, what of
+        # the face inside is farther than 1 mm from its sides, and half a mm of the sides.
+        ((0, 0, 1), 10 * 10 + 8 * 8 + 0.5 * 4 * 10),
+        # Three voxels of 0.5 mm: the same of 10 x 7.5 mm.
+        ((3, 0, 0), 10 * 7.5 + 8 * 5.5 + 0.5 * 2 * (10 + 7.5)),
+    ],
+)
+def test_surfaces_are_compared_by_their_area(shift, differs_mm2):
+    grid = Grid((30, 30, 13), np.diag([0.5, 0.5, 1.5, 1.0]))
+    label = np.zeros((30, 30, 13), np.uint8)
+    label[5:25, 5:25, 4:9] = 1  # 10 x 10 x 7.5 mm
+    shifted = score(np.roll(label, shift, (0, 1, 2)), label, grid)
+    whole_mm2 = 2 * 10 * 10 + 4 * 10 * 7.5
+    assert shifted.surface_dice == pytest.approx(1 - differs_mm2 / whole_mm2, abs=0.02)
+
+
+def test_where_the_image_ends_the_surface_goes_on():
+    whole = np.ones((7, 6, 5), np.uint8)
+    half = whole.copy()
+    half[4:] = 0
+    alone = score(half, whole, Grid(whole.shape, GRID.affine))
+    pred, label = (np.pad(mask, 3) for mask in (half, whole))
+    assert score(pred, label, Grid(label.shape, GRID.affine)) == alone
+    assert 0 < alone.surface_dice < 1
+
+
 def test_spacing_counts_along_its_own_axis():
     along_i = score(box((6, 16), (5, 11), (3, 8)), LABEL, GRID).hd95_mm
     along_k = score(box((5, 15), (5, 11), (4, 9)), LABEL, GRID).hd95_mm

@@ -14,6 +14,7 @@ from clickseg.evaluation import search as module
 from clickseg.evaluation.methods import MethodError
 from clickseg.geometry import Grid
 from clickseg.initial import Initial
+from clickseg.modelfile import ModelError
 from clickseg.volume import Volume, write_volume
 
 SHAPE = (41, 37, 13)
@@ -41,14 +42,14 @@ def ask(tmp_path, monkeypatch):
         inner = ball(3)
         return Initial(inner, inner * np.float32(0.9), WHOLE, None)
 
-    monkeypatch.setattr(module, "load_initial", lambda _: (initial, "abc"))
+    monkeypatch.setattr(module, "initial_of", lambda _: (initial, "abc"))
     for name, grid in (("flooding", FLOODS), ("graph_cut", [CutSettings(), CutSettings(8.0, 1.0)])):
         monkeypatch.setitem(module.METHODS, name, replace(module.METHODS[name], grid=grid))
 
-    def ask(method, clicks=2):
+    def ask(method, clicks=2, start=()):
         command = ["search", method, "--studies", str(tmp_path), "--out", str(tmp_path / "out")]
         result = CliRunner().invoke(
-            app, [*command, "--clicks", str(clicks)], catch_exceptions=False
+            app, [*command, "--clicks", str(clicks), *start], catch_exceptions=False
         )
         assert result.exit_code == 0, result.output
         return json.loads((tmp_path / "out" / f"{method}.json").read_text()), result.stdout
@@ -83,6 +84,32 @@ def test_what_was_read_is_not_read_again_unless_something_changed(ask, tmp_path)
     write_volume(tmp_path / "labels/final/VS-1.nii.gz", Volume(ball(4), GRID))
     assert ask("graph_cut", clicks=3)[0]["rows"] != more["rows"]
     assert ask.opened == ["VS-0", "VS-1", "VS-0", "VS-1", "VS-1"]
+
+
+@pytest.mark.parametrize("method", ["flooding", "graph_cut"])
+def test_settings_may_be_searched_from_nothing_or_other_masks(ask, tmp_path, method):
+    own, _ = ask(method)
+    assert own["start"] == "own"
+    assert own["rows"][0]["dice"][0] > 0.2
+    opened = list(ask.opened)
+    nothing, _ = ask(method, start=("--start", "nothing"))
+    assert nothing["start"] == "nothing"
+    assert [row["dice"][0] for row in nothing["rows"]] == [0.0] * len(nothing["rows"])
+    assert nothing["rows"][0]["dice"][1] > 0.2
+    for n in range(2):
+        write_volume(tmp_path / f"masks/VS-{n}-start.nii.gz", Volume(ball(4), GRID))
+    masks = ("--start", str(tmp_path / "masks"))
+    given, _ = ask(method, start=masks)
+    assert given["rows"][0]["dice"][0] > own["rows"][0]["dice"][0]
+    write_volume(tmp_path / "masks/VS-1-start.nii.gz", Volume(ball(5), GRID))
+    assert ask(method, start=masks)[0]["rows"] != given["rows"]
+    assert ask.opened == opened  # whoever has masks asks no network for one
+
+
+def test_a_start_that_is_not_there_is_told(ask, tmp_path):
+    with pytest.raises(ModelError, match="--start wants a folder of start masks"):
+        ask("flooding", start=("--start", str(tmp_path / "none")))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", module.METHODS)

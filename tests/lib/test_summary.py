@@ -1,6 +1,6 @@
 import pytest
 
-from clickseg.evaluation.summary import summarize
+from clickseg.evaluation.summary import by_study, compare, summarize
 from clickseg.evaluation.table import as_markdown, caption_of
 
 
@@ -52,6 +52,13 @@ def test_means_are_over_studies():
     assert ours["recall"] == [None, None]
 
 
+def test_the_worst_decile_is_a_tenth_of_the_studies_rounded_up():
+    studies = [a_result(str(n), "ours", [n / 100, 0.9 - n / 100]) for n in range(21)]
+    ours = summarize(studies, 1)["methods"]["ours"]
+    # Three of 21: 0, 1 and 2 at first, then the last three; neither the worst one nor all.
+    assert ours["worst_decile"] == [0.01, 0.71]
+
+
 def test_what_a_method_breaks_is_counted():
     other = summarize(RESULTS, 2)["methods"]["other"]
     assert (other["changed_outside"], other["disobeyed"], other["click_ms"]) == (7, 1, 10)
@@ -75,6 +82,33 @@ def test_the_test_sees_a_difference_that_is_always_there():
     ]
     p = summarize(pairs, 1)["methods"]["other"]["p_against_ours"]
     assert p["dice_after_1"] == pytest.approx(2 / 2**9, rel=0.01)
+
+
+def test_clicks_needed_are_compared_exactly_where_most_are_the_same():
+    pairs = [
+        a_result(str(n), name, [0.5, 0.96 if name == "ours" or n >= 4 else 0.9, 0.97])
+        for n in range(20)
+        for name in ("ours", "other")
+    ]
+    p = summarize(pairs, 2)["methods"]["other"]["p_against_ours"]
+    assert p["noc_0.95"] == 0.125  # 2 / 2**4: four differ, all one way
+    assert p["dice_after_1"] == 0.125
+    assert (p["dice_after_0"], p["same_start"]) == (1, True)
+
+
+def test_what_is_kept_of_each_study():
+    healthy = a_result("c", "ours", [1.0], label_ml=0)
+    rows = by_study([*RESULTS, healthy], 2)
+    assert list(rows) == ["ours", "other"]
+    assert list(rows["ours"]) == ["a", "b"]  # no tumor, no Dice
+    assert rows["ours"]["b"] == {
+        "dice": [0.8, 0.79, 0.79],
+        "clicks_to": {"0.85": None, "0.90": None, "0.95": None},
+        "harm": 1,
+    }
+    assert rows["ours"]["a"]["clicks_to"] == {"0.85": 1, "0.90": 1, "0.95": 2}
+    assert compare(rows["ours"], {"a": rows["other"]["a"]}, 2)["pairs"] == 1
+    assert compare(rows["ours"], {}, 2)["noc_0.95"] is None
 
 
 def test_studies_without_a_tumor_count_apart():

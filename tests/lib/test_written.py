@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from clickseg.cli import app
 from clickseg.evaluation.scores import score
+from clickseg.evaluation.summary import compare
 from clickseg.evaluation.written import Evaluation, MergeError, merge, read_evaluation
 from clickseg.geometry import Grid
 
@@ -21,6 +22,7 @@ PLAN = {
     "sequences": "both",
     "side": "all",
     "code": "0.1.0+a",
+    "start_version": "",
 }
 
 
@@ -58,6 +60,22 @@ def test_what_is_written_is_read_again(tmp_path):
     assert (tmp_path / "dice.png").stat().st_size > 100
 
 
+def test_p_can_be_computed_again_from_what_is_small_enough_to_keep(tmp_path):
+    parts = [evaluation("ours"), evaluation("flooding")]
+    for number, result in enumerate(parts[1].results):
+        result["scores"][1]["dice"] = 0.71234567 + number / 10
+    merge(parts).write(tmp_path)
+    content = (tmp_path / "studies.json").read_text()
+    rows = json.loads(content)
+    assert rows["flooding"]["b"]["dice"] == [0.9412, 0.8123]
+    told = json.loads((tmp_path / "summary.json").read_text())["methods"]["flooding"]
+    assert compare(rows["ours"], rows["flooding"], 1) == told["p_against_ours"]
+    assert told["p_against_ours"]["dice_after_1"] == 0.5
+    assert len(content.splitlines()) == 2 + 2 * (2 + 2)  # a line a study
+    read_evaluation(tmp_path).write(tmp_path / "again")
+    assert (tmp_path / "again" / "studies.json").read_text() == content
+
+
 def test_methods_that_were_evaluated_one_by_one_stand_in_one_table(tmp_path):
     masks = "first/masks/ours"
     others = ("flooding", "random_walker")
@@ -91,6 +109,7 @@ def test_methods_that_were_evaluated_one_by_one_stand_in_one_table(tmp_path):
         (evaluation("flooding", seed=3), "a was read by ours and flooding with different seed"),
         (evaluation("flooding", files=["another"]), "different files"),
         (evaluation("flooding", robot="jitter"), "different robot: center, jitter"),
+        (evaluation("flooding", start_version="another"), "different start_version: , another"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(other, said):

@@ -12,6 +12,7 @@ the start mask, as in ``graph_cut``.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +27,13 @@ from torch.nn import functional
 from clickseg.baselines.graph_cut import DRAGGED, contradict, cut, kept_prob, softened
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
+from clickseg.baselines.seen import Seen
 from clickseg.boxes import Slices, bounding_box, center_of
 from clickseg.clicks import Clicks
 from clickseg.config import TwoStageConfig
 from clickseg.cuts import Box
 from clickseg.initial import Initial, TwoStage
-from clickseg.initial.two_stage import segment_prob
+from clickseg.initial.two_stage import segment_prob, with_edges
 from clickseg.study import Study
 
 ROUNDS = 2
@@ -89,9 +91,11 @@ class _Learning:
     network: nn.Module
     config: TwoStageConfig
     optimizer: torch.optim.Optimizer = field(init=False)
+    seen: Seen = field(init=False)
     has_learned: bool = False
 
     def __post_init__(self) -> None:
+        self.seen = Seen(self.start, self._answer)
         # As in use: its instance norms keep no statistics, and training mode would answer by depth.
         self.network.eval().requires_grad_(False)
         body: Any = self.network
@@ -99,13 +103,16 @@ class _Learning:
         self.optimizer = torch.optim.Adam(last.parameters(), RATE)
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
-        """Cut, then learn and cut again."""
+        """Cut, then learn and cut again; what earlier calls learned stays."""
+        return Answer(self.seen.after(clicks, drags_mm), None)
+
+    def _answer(self, clicks: Clicks, drags_mm: tuple[float, ...], seen: Sequence[Mask]) -> Mask:
         region = region_of(self.study, self.start, clicks)
         before = self._before(region)
         box = self._box(region)
         prob = self._prob(box, region, before) if self.has_learned else before
         first = prob.copy()
-        contradict(first, region, drags_mm)
+        contradict(first, region, drags_mm, [before[region.where] > 0 for before in seen])
         found = cut(CUT, region, first)
         for _ in range(ROUNDS):
             self._learn(box, region, found, prob)
@@ -113,7 +120,7 @@ class _Learning:
             found = cut(CUT, region, prob)
         mask = self.start.copy()
         mask[region.where] = found
-        return Answer(mask, None)
+        return mask
 
     def _before(self, region: Region) -> NDArray[np.float32]:
         """Return the probability that the start mask stands for."""
@@ -137,13 +144,18 @@ class _Learning:
         return Box.around(np.rint(center), region.spacing_mm, config.spacing_mm, config.patch)
 
     def _prob(self, box: Box, region: Region, before: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the network says, in the region; beyond what it sees, what was before."""
+        """Return what the network says, in the region; beyond what it sees, what was before.
+
+        It follows edges as in the initial outline, so that learning alone makes the difference.
+        """
         patch = self.config.segment.patch
         with torch.inference_mode():
             said = segment_prob(self.network, self._image(box), patch, self.config.mirror)
         where, values = box.put_back(said, self.start.shape)  # type: ignore[arg-type]
+        image = self.study.image[(slice(None), *where)]
+        seen = with_edges(values[0].numpy(), image, region.spacing_mm, self.config)
         prob = before.copy()
-        _lay(values[0].numpy(), where, prob, region.where)
+        _lay(seen, where, prob, region.where)
         return without_left_out(prob, region)
 
     def _learn(

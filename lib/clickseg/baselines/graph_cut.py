@@ -9,8 +9,8 @@ start mask is another one they follow the distance to its outline instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
+from clickseg.baselines.seen import Seen
 from clickseg.clicks import Clicks
 from clickseg.initial import Initial
 from clickseg.minimum_cut import between, minimum_cut, side_costs
@@ -98,16 +99,24 @@ class _Cut:
     start: Mask
     initial: Initial | None
     settings: CutSettings
+    seen: Seen = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seen = Seen(self.start, self._answer)
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
+        return Answer(self.seen.after(clicks, drags_mm), None)
+
+    def _answer(self, clicks: Clicks, drags_mm: tuple[float, ...], seen: Sequence[Mask]) -> Mask:
         region = region_of(self.study, self.start, clicks)
         prob = softened(region) if self.initial is None else self._network(region)
         doubt_mm = self.settings.doubt_mm
         reach_mm = drags_mm if doubt_mm is None else (doubt_mm,) * len(clicks)
-        contradict(prob, region, reach_mm, self.settings.likeness)
+        shown = [before[region.where] > 0 for before in seen]
+        contradict(prob, region, reach_mm, shown, self.settings.likeness)
         mask = self.start.copy()
         mask[region.where] = cut(self.settings, region, prob)
-        return Answer(mask, None)
+        return mask
 
     def _network(self, region: Region) -> NDArray[np.float32]:
         assert self.initial is not None
@@ -130,16 +139,17 @@ def contradict(
     prob: NDArray[np.float32],
     region: Region,
     reach_mm: tuple[float, ...],
+    seen: Sequence[NDArray[np.bool_]],
     likeness: float | None = None,
 ) -> None:
-    """Let the image decide, in place, where a click says that the mask is wrong.
+    """Let the image decide, in place, where a click says that what the reader saw is wrong.
 
     As far as is given for each click: there the probability is 1/2, or follows the difference of
-    T1ce to the click's.
+    T1ce to the click's. ``seen``: what was seen in the region at each click.
     """
-    before = region.mask > 0
-    for voxel, kind, radius_mm in zip(region.voxels, region.is_foreground, reach_mm, strict=True):
-        where = region.ball(voxel, radius_mm + CLICK_MM) & (before != kind)
+    clicked = zip(region.voxels, region.is_foreground, reach_mm, seen, strict=True)
+    for voxel, kind, radius_mm, shown in clicked:
+        where = region.ball(voxel, radius_mm + CLICK_MM) & (shown != kind)
         if likeness is None:
             prob[where] = 0.5
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickseg.clicks import Clicks
+from clickseg.modelfile import Manifest
 from clickseg.study import Study
 
 Mask = NDArray[np.uint8]
@@ -38,10 +41,16 @@ class Method(Protocol):
 
     @property
     def version(self) -> str:
-        """Name the weights or the settings."""
+        """Name the weights and their recipe, or the settings: all that decides an answer."""
 
     def initial(self, study: Study) -> Mask:
         """Return its own start mask, canonical; an empty one from a method that makes none."""
 
     def open(self, study: Study, start: Mask | None) -> Session:
         """Begin with a study and a start mask; None is its own."""
+
+
+def version_of(manifest: Manifest) -> str:
+    """Name weights, and the recipe that says how they are used: the same ones answer otherwise."""
+    recipe = json.dumps(manifest.recipe, sort_keys=True)
+    return f"{manifest.short_hash}+{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"

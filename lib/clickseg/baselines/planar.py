@@ -8,6 +8,9 @@ Mended here: RITM empties the slice outside of its window, this keeps it; FocalC
 changed part at the click and, where nothing changed there, takes the whole slice for it, this looks
 a few pixels around and then changes nothing. A click mends its own slice and no other: that is
 these methods' nature.
+
+As in their public code, RITM's answer is the mean of the logits of a window and of its mirror image
+from left to right; FocalClick looks once.
 """
 
 from __future__ import annotations
@@ -142,11 +145,14 @@ def answer_slice(network: PlanarNetwork, part: Slice, config: PlanarConfig) -> P
     """Return the mask of a slice after its last click."""
     device = next(network.parameters(), torch.empty(0)).device
     box = part.window(config)
+    image = part.take(part.image, box)[None].to(device)
+    clicks = part.clicks(box, config)[None].to(device)
     with answering(device):
-        logits = network.coarse(
-            part.take(part.image, box)[None].to(device), part.clicks(box, config)[None].to(device)
-        )
-    where, values = part.put(logits[0].float().cpu(), box)
+        logits = network.coarse(image, clicks).float()
+        if network.refine is None:
+            mirrored = network.coarse(image.flip(2), clicks.flip(2)).float()
+            logits = (logits + mirrored.flip(2)) / 2
+    where, values = part.put(logits[0].cpu(), box)
     if network.refine is None:
         after = part.mask.copy()
         after[where] = values > 0

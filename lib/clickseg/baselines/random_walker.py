@@ -3,13 +3,15 @@
 Grady 2006, doi 10.1109/TPAMI.2006.233, by scikit-image. With clicks alone as seeds a right outline
 would be lost at the first one. So seeds are the clicks, the inside of the start mask, and
 everything far from it; a seed that a click contradicts is taken away around the click, as far as
-the reader says the error reaches.
+the reader says the error reaches. A click that contradicts what the reader saw is a seed with all
+of its ball, one that confirms it with its voxel alone.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from skimage.segmentation import random_walker
 
 from clickseg.baselines.method import Answer, Mask, Session
 from clickseg.baselines.region import Region, region_of
+from clickseg.baselines.seen import Seen
 from clickseg.baselines.strokes import FromNothing
 from clickseg.clicks import Clicks
 from clickseg.study import Study
@@ -67,19 +70,30 @@ class _Walk:
     study: Study
     start: Mask
     settings: WalkerSettings
+    seen: Seen = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seen = Seen(self.start, self._answer)
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
+        return Answer(self.seen.after(clicks, drags_mm), None)
+
+    def _answer(self, clicks: Clicks, drags_mm: tuple[float, ...], seen: Sequence[Mask]) -> Mask:
         region = region_of(self.study, self.start, clicks)
         mask = self.start.copy()
-        mask[region.where] = walk(self.settings, region, drags_mm)
-        return Answer(mask, None)
+        shown = [before[region.where] > 0 for before in seen]
+        mask[region.where] = walk(self.settings, region, drags_mm, shown)
+        return mask
 
 
 def walk(
-    settings: WalkerSettings, region: Region, drags_mm: tuple[float, ...]
+    settings: WalkerSettings,
+    region: Region,
+    drags_mm: tuple[float, ...],
+    seen: Sequence[NDArray[np.bool_]],
 ) -> NDArray[np.bool_]:
-    """Return the foreground of a region."""
-    labels = seeds(settings, region, drags_mm)
+    """Return the foreground of a region; ``seen``: what the reader saw there at each click."""
+    labels = seeds(settings, region, drags_mm, seen)
     if not (labels == 0).any() or len(np.unique(labels[labels > 0])) < 2:
         return np.where(labels == 1, True, np.where(labels == 2, False, region.mask > 0))
     image = np.moveaxis(region.image, 0, -1)
@@ -93,7 +107,10 @@ def walk(
 
 
 def seeds(
-    settings: WalkerSettings, region: Region, drags_mm: tuple[float, ...]
+    settings: WalkerSettings,
+    region: Region,
+    drags_mm: tuple[float, ...],
+    seen: Sequence[NDArray[np.bool_]],
 ) -> NDArray[np.int32]:
     """Return 1 where a region is foreground for sure, 2 where background, else 0."""
     before = region.mask > 0
@@ -107,9 +124,9 @@ def seeds(
     for voxel, kind, drag_mm in zip(region.voxels, region.is_foreground, drags_mm, strict=True):
         contradicted = labels == (2 if kind else 1)
         labels[contradicted & region.ball(voxel, 1.5 * drag_mm + CLICK_MM)] = 0
-    for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
+    for voxel, kind, shown in zip(region.voxels, region.is_foreground, seen, strict=True):
         near = region.ball(voxel, CLICK_MM)
-        labels[near & (before != kind)] = 1 if kind else 2
+        labels[near & (shown != kind)] = 1 if kind else 2
     # After all the balls: one click must not take the voxel of another.
     for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
         labels[tuple(voxel)] = 1 if kind else 2

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from clickseg.baselines.deep_edit import DeepEdit
-from clickseg.baselines.method import Method
+from clickseg.baselines.method import Method, version_of
 from clickseg.baselines.planar import Planar, PlanarNetwork
 from clickseg.config import DeepEditConfig, PlanarConfig, RivalConfig, checked
 from clickseg.modelfile import ModelError, load_weights, read_manifest
@@ -33,7 +33,7 @@ def load_rival(folder: Path, name: str) -> Method:
     config = checked(manifest.recipe, RivalConfig).rival
     if name_of(config) != name:
         raise ModelError(f"{folder} holds {name_of(config)}, {name} was wanted")
-    method, network = build_rival(config, manifest.short_hash)
+    method, network = build_rival(config, version_of(manifest))
     load_weights(folder, manifest, network)
     return method
 

@@ -27,7 +27,6 @@ from clickseg.evaluation.run import (
 )
 from clickseg.evaluation.written import Evaluation
 from clickseg.machine import describe_machine
-from clickseg.modelfile import code_version
 from clickseg.reader import Robot
 from clickseg.study import Case, labeled_cases, read_case_label, read_study
 from clickseg.training.split import SIDES, SPLIT_NAME, given_split, of_sides
@@ -36,6 +35,14 @@ from clickseg.volume import read_label
 ALL = "all"
 
 Result = dict[str, Any]
+
+Start = Annotated[
+    str,
+    typer.Option(
+        help="Start masks: own, nothing, or a folder: of masks as --out has them "
+        "(ID-start.nii.gz), or of an initial model that makes them."
+    ),
+]
 
 
 def evaluate(
@@ -54,13 +61,7 @@ def evaluate(
     clicks: Annotated[int, typer.Option(help="Clicks a study, at most.", min=0)] = 10,
     robot: Annotated[str, typer.Option(help="How to click: center, jitter or border.")] = "center",
     seed: Annotated[int, typer.Option(help="Of the simulated reader.", min=0)] = 0,
-    start: Annotated[
-        str,
-        typer.Option(
-            help="Start masks: own, nothing, or a folder: of masks as --out has them "
-            "(ID-start.nii.gz), or of an initial model that makes them."
-        ),
-    ] = OWN,
+    start: Start = OWN,
     sequences: Annotated[str, typer.Option(help="What is there: both, t1ce or t2.")] = "both",
     jobs: Annotated[int, typer.Option(help="Studies at once, one thread each.", min=1)] = 1,
 ) -> None:
@@ -88,7 +89,9 @@ def evaluate(
     plan = Plan(clicks, cast(Robot, robot), seed, start, cast(Sequences, sequences))
     work = [Job(case, name, folder, plan, out) for name, folder in methods for case in cases]
     results = run_jobs(work, jobs)
-    told = asdict(plan) | {"side": side, "code": code_version(), "trained_on": seen}
+    # What a worker computed with, not what lies here by now.
+    code = ", ".join(sorted({result["settings"]["code"] for result in results}))
+    told = asdict(plan) | {"side": side, "code": code, "trained_on": seen}
     told |= {"versions": versions}
     summed = {
         "plan": told,

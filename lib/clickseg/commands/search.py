@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from clickseg.atomic import write_text
+from clickseg.commands.evaluate import Start
 from clickseg.commands.trained import count_trained_on
+from clickseg.evaluation.run import NOTHING, OWN, check_start, holds_masks
 from clickseg.evaluation.search import METHODS
 from clickseg.evaluation.search import search as search_settings
 from clickseg.evaluation.table import SHOWN, line_of
 from clickseg.machine import describe_machine
-from clickseg.modelfile import read_manifest
+from clickseg.modelfile import Manifest, read_manifest
 from clickseg.models import WEIGHTS
 from clickseg.study import labeled_cases
 
@@ -28,22 +30,25 @@ def search(
     models: Annotated[Path, typer.Option(help="Whose initial outlines to mend.")] = WEIGHTS,
     labels: Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")] = None,
     clicks: Annotated[int, typer.Option(help="Clicks a study, at most.", min=1)] = 5,
+    start: Start = OWN,
 ) -> None:
     """Try all settings of a method; write NAME.json and NAME.md, the best first."""
     cases = labeled_cases(studies, labels)
-    seen = count_trained_on([read_manifest(models, "initial")], cases)
+    check_start(start, cases)
+    seen = count_trained_on(_makers(start, models), cases)
     if seen:
         typer.echo(
             f"the initial model was trained on {seen} of these {len(cases)} studies: its outlines "
             "of them have fewer errors than those of others",
             err=True,
         )
-    rows = search_settings(method, cases, models, clicks, out)
+    rows = search_settings(method, cases, models, clicks, out, start)
     values = {
         "method": method,
         "studies": [case.case_id for case in cases],
         "trained_on": seen,
         "clicks": clicks,
+        "start": start,
         "rows": rows,
         "command": shlex.join(["clickseg", *sys.argv[1:]]),
         "machine": describe_machine(),
@@ -52,6 +57,13 @@ def search(
     for name, content in (("json", json.dumps(values, indent=1) + "\n"), ("md", text)):
         write_text(out / f"{method}.{name}", content)
     typer.echo(text)
+
+
+def _makers(start: str, models: Path) -> list[Manifest]:
+    """Return the manifest of the model that makes the start masks, if one does."""
+    if start == NOTHING or holds_masks(start):
+        return []
+    return [read_manifest(models if start == OWN else Path(start), "initial")]
 
 
 def as_markdown(rows: list[dict[str, Any]], clicks: int) -> str:

@@ -16,12 +16,12 @@ from clickseg.baselines.active_contour import active_contour
 from clickseg.baselines.bifseg import Bifseg
 from clickseg.baselines.flooding import flooding
 from clickseg.baselines.graph_cut import DRAGGED, GraphCut
-from clickseg.baselines.method import Answer, Mask, Method, Session
+from clickseg.baselines.method import Answer, Mask, Method, Session, version_of
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.baselines.rivals import NAME, load_rival
 from clickseg.clicks import Clicks
 from clickseg.engine import Engine
-from clickseg.initial import TwoStage
+from clickseg.initial import Initial, TwoStage
 from clickseg.modelfile import Manifest, read_manifest
 from clickseg.models import WEIGHTS, Models, load_initial, load_models
 from clickseg.study import Study
@@ -37,8 +37,8 @@ class MethodError(ValueError):
 class EngineMethod:
     """What the server does, by the same calls: ours and the published recipe, by their weights."""
 
-    def __init__(self, models: Models) -> None:
-        self.version = " ".join(models.hashes.values())
+    def __init__(self, models: Models, version: str) -> None:
+        self.version = version
         self._engine = Engine(models, CACHE_BYTES)
 
     def initial(self, study: Study) -> Mask:
@@ -63,11 +63,22 @@ class _EngineSession:
 
 
 def _by_engine(folder: Path) -> Method:
-    return EngineMethod(load_models(folder))
+    manifests = [read_manifest(folder, name) for name in ("initial", "correction")]
+    return EngineMethod(load_models(folder), " ".join(map(version_of, manifests)))
+
+
+def load_start(folder: Path) -> tuple[Callable[[Study], Initial], str]:
+    """Load the initial model of a folder, and name its weights and their recipe.
+
+    Raises:
+        ModelError: if it is missing, damaged, or not of the recipe that its manifest states.
+    """
+    version = version_of(read_manifest(folder, "initial"))
+    return load_initial(folder)[0], version
 
 
 def _bifseg(folder: Path) -> Method:
-    initial, version = load_initial(folder)
+    initial, version = load_start(folder)
     if not isinstance(initial, TwoStage):
         raise MethodError(f"bifseg goes on from a two_stage initial model; {folder} holds another")
     return Bifseg(initial, version)
@@ -87,8 +98,8 @@ RIVALS = (
 BUILDERS: dict[str, Callable[[Path], Method]] = {
     "ours": _by_engine,
     "published": _by_engine,
-    "graph_cut": lambda folder: GraphCut(*load_initial(folder)),
-    "graph_cut_drags": lambda folder: GraphCut(*load_initial(folder), DRAGGED),
+    "graph_cut": lambda folder: GraphCut(*load_start(folder)),
+    "graph_cut_drags": lambda folder: GraphCut(*load_start(folder), DRAGGED),
     "bifseg": _bifseg,
     **{name: partial(load_rival, name=name) for name in RIVALS},
     "random_walker": lambda _: RandomWalker(),

@@ -15,11 +15,10 @@ from tqdm import tqdm
 from clickseg.atomic import write_text
 from clickseg.baselines.method import Method
 from clickseg.cache import Fingerprints
-from clickseg.evaluation.methods import build_method
+from clickseg.evaluation.methods import build_method, load_start
 from clickseg.evaluation.reading import read
 from clickseg.initial import Initial
 from clickseg.modelfile import ModelError, code_version
-from clickseg.models import load_initial
 from clickseg.parallel import in_processes
 from clickseg.precision import has_bfloat16, one_thread
 from clickseg.process import keep_freed_memory
@@ -64,6 +63,12 @@ class Job:
         """Return where its result goes."""
         return self.out / "studies" / self.name / f"{self.case.case_id}.json"
 
+    @property
+    def mask_paths(self) -> tuple[Path, Path]:
+        """Return where the masks before the first and after the last click go."""
+        masks, name = self.out / "masks" / self.name, self.case.case_id
+        return masks / f"{name}-start.nii.gz", masks / f"{name}-last.nii.gz"
+
 
 def run_jobs(jobs: Sequence[Job], processes: int) -> list[dict[str, Any]]:
     """Do what is not done yet, and return the results of all jobs in their order.
@@ -90,18 +95,20 @@ def do_all(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 def do(job: Job) -> dict[str, Any]:
     """Evaluate one study; an earlier result of the same plan, weights and code is taken as it is.
 
+    One whose masks are gone is made again.
+
     Raises:
         ImageError: if the study cannot be read or has no label.
     """
     method = method_of(job.name, job.folder)
     settings = asdict(job.plan) | {
         "method_version": method.version,
-        "start_version": _start_version(job.plan.start, job.case),
+        "start_version": start_version(job.plan.start, job.case),
         "code": code_version(),
         "bfloat16": has_bfloat16("cpu"),
         "files": fingerprints(job.case),
     }
-    kept = _kept(job.path)
+    kept = _kept(job)
     if kept is not None and kept["settings"] == settings:
         return kept
     with one_thread():
@@ -109,9 +116,7 @@ def do(job: Job) -> dict[str, Any]:
         reading, first, last = read(
             method, study, label, start, job.plan.clicks, job.plan.robot, job.plan.seed
         )
-    masks = job.out / "masks" / job.name
-    for mask, when in ((first, "start"), (last, "last")):
-        path = masks / f"{job.case.case_id}-{when}.nii.gz"
+    for mask, path in zip((first, last), job.mask_paths, strict=True):
         write_volume(path, Volume(study.grid.to_stored(mask), study.grid))
     result = {
         "study": job.case.case_id,
@@ -135,10 +140,10 @@ def fingerprints(case: Case) -> list[str | None]:
     return [*contents, placing.key] if placing.key else contents
 
 
-def _kept(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
+def _kept(job: Job) -> dict[str, Any] | None:
+    if not all(path.is_file() for path in (job.path, *job.mask_paths)):
         return None
-    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    kept: dict[str, Any] = json.loads(job.path.read_text(encoding="utf-8"))
     return kept
 
 
@@ -159,7 +164,7 @@ def leave_out(study: Study, sequences: Sequences) -> Study:
 
 def _opened(case: Case, plan: Plan, files: str) -> tuple[Study, Mask, Mask | None]:
     """Return a study as a plan wants it, its label and start mask; the last one is kept."""
-    key = (case.case_id, files, plan.sequences, plan.start, _start_version(plan.start, case))
+    key = (case.case_id, files, plan.sequences, plan.start, start_version(plan.start, case))
     if key not in _OPENED:
         _OPENED.clear()  # before another takes as much room
         study = read_study(case.t1ce, case.t2)
@@ -223,13 +228,13 @@ def _mask_path(start: str, case_id: str) -> Path:
 
 
 def initial_of(folder: str) -> tuple[Callable[[Study], Initial], str]:
-    """Return the initial model of a folder and its hash, loaded once; raises ``ModelError``."""
+    """Return the initial model of a folder and its version, loaded once; raises ``ModelError``."""
     if folder not in _INITIALS:
-        _INITIALS[folder] = load_initial(Path(folder))
+        _INITIALS[folder] = load_start(Path(folder))
     return _INITIALS[folder]
 
 
-def _start_version(start: str, case: Case) -> str:
+def start_version(start: str, case: Case) -> str:
     """Name what a start mask depends on: its file's content, the initial model, or nothing."""
     if start in (OWN, NOTHING):
         return ""

@@ -68,7 +68,7 @@ def score(pred: Mask, label: Mask, grid: Grid) -> Scores:
 
 
 def _surfaces(pred: Mask, label: Mask, grid: Grid) -> tuple[float, float]:
-    """Return HD95 in mm and surface Dice of two masks that are not empty."""
+    """Return HD95 in mm and surface Dice, by area, of two masks that are not empty."""
     box = _around(pred, label)
     a, b = (torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None] for mask in (pred, label))
     spacing = tuple(grid.spacing_mm.tolist())
@@ -79,7 +79,7 @@ def _surfaces(pred: Mask, label: Mask, grid: Grid) -> tuple[float, float]:
             a, b, include_background=True, percentile=95, spacing=spacing
         )
         surface = compute_surface_dice(
-            a, b, [TOLERANCE_MM], include_background=True, spacing=spacing
+            a, b, [TOLERANCE_MM], include_background=True, spacing=spacing, use_subvoxels=True
         )
     return float(hd95), float(surface)
 

@@ -18,10 +18,15 @@ from clickseg.baselines.method import Method
 from clickseg.evaluation.curves import area, harmful
 from clickseg.evaluation.methods import MethodError
 from clickseg.evaluation.reading import read
-from clickseg.evaluation.run import fingerprints
+from clickseg.evaluation.run import (
+    OWN,
+    fingerprints,
+    initial_of,
+    start_mask,
+    start_version,
+)
 from clickseg.initial import Initial
 from clickseg.modelfile import code_version
-from clickseg.models import load_initial
 from clickseg.precision import has_bfloat16, one_thread
 from clickseg.study import Case, Study, read_case_label, read_study
 
@@ -66,13 +71,14 @@ METHODS = {
 
 
 def search(
-    name: str, cases: Sequence[Case], folder: Path, clicks: int, out: Path
+    name: str, cases: Sequence[Case], folder: Path, clicks: int, out: Path, start: str = OWN
 ) -> list[dict[str, Any]]:
     """Return, for each settings of the grid, mean Dice after 0, 1, ... clicks; the best first.
 
-    All start from the outline of the initial model in ``folder``. Which is best the area under
-    Dice against clicks says. A study that was read before is not read again, unless the weights or
-    the code changed.
+    All begin with the same masks: ``start`` is as in ``Plan``, was seen by ``check_start``, and
+    ``own`` is the outline of the initial model in ``folder``. Which is best the area under Dice
+    against clicks says. A study that was read before is not read again, unless the weights, the
+    start or the code changed.
 
     Raises:
         ImageError: if a study cannot be read.
@@ -81,9 +87,9 @@ def search(
     """
     if name not in METHODS:
         raise MethodError(f"{name} has no settings; those with some: {', '.join(METHODS)}")
-    initial, version = load_initial(folder)
+    initial, version = initial_of(str(folder))
     curves = [
-        _curves(METHODS[name], case, initial, version, clicks, out / name)
+        _curves(METHODS[name], case, initial, version, clicks, out / name, start)
         for case in tqdm(cases, desc=name, unit="study")
     ]
     rows = []
@@ -110,10 +116,12 @@ def _curves(
     version: str,
     clicks: int,
     out: Path,
+    start: str,
 ) -> list[list[float]]:
     """Return Dice after 0, 1, ... clicks of one study, as many as were made, for all settings."""
     grid = [asdict(settings) for settings in searched.grid]
-    plan = [version, clicks, code_version(), has_bfloat16("cpu")]
+    begun = [start, start_version(start, case)]
+    plan = [version, clicks, code_version(), has_bfloat16("cpu"), *begun]
     asked = {"plan": plan, "grid": grid, "files": fingerprints(case)}
     path = out / f"{case.case_id}.json"
     if path.is_file():
@@ -125,13 +133,17 @@ def _curves(
     label = read_case_label(case, study.grid)
     curves = []
     with one_thread():
-        start = initial(study)
-        start.mask.flags.writeable = False
+        given = own = start_mask(study, start)
+        if given is None:
+            outline = initial(study)
+            own = outline.mask
+            own.flags.writeable = False
+            initial = partial(_same, outline)
         for settings in searched.grid:
-            method = searched.make(settings, partial(_same, start), version)
+            method = searched.make(settings, initial, version)
             # A method that looks at the initial network's probabilities has them without a start.
-            given = None if isinstance(method, graph_cut.GraphCut) else start.mask
-            reading, _, _ = read(method, study, label, given, clicks)
+            mask = given if isinstance(method, graph_cut.GraphCut) else own
+            reading, _, _ = read(method, study, label, mask, clicks)
             curves.append([scores.dice for scores in reading.scores])
     write_text(path, json.dumps({"asked": asked, "dice": curves}))
     return curves

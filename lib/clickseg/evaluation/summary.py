@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
 
 from clickseg.evaluation.curves import area, clicks_to_reach, harmful, iterative_iou_error
+from clickseg.evaluation.signed_rank import signed_rank_p
 from clickseg.metrics import worst_decile
 
 REACH = (0.85, 0.90, 0.95)
@@ -19,6 +19,7 @@ COMPARED = (0, 1, 3, 5, 10)
 """After so many clicks methods are compared."""
 
 Result = dict[str, Any]
+Row = dict[str, Any]
 
 
 def summarize(results: Sequence[Result], clicks: int) -> dict[str, Any]:
@@ -29,12 +30,11 @@ def summarize(results: Sequence[Result], clicks: int) -> dict[str, Any]:
     reached counts as ``clicks`` clicks in ``noc``, and one failure in ``nof``. HD95 is over masks
     that are not empty; ``empty`` counts the others, before the first and after the last click.
     """
-    divided = by_method(results)
-    methods = {name: _summarize(items, clicks) for name, items in divided.items()}
-    if OURS in divided:
-        for name, items in divided.items():
-            if name != OURS:
-                methods[name]["p_against_ours"] = compare(divided[OURS], items, clicks)
+    methods = {name: _summarize(items, clicks) for name, items in by_method(results).items()}
+    rows = by_study(results, clicks)
+    for name in rows:
+        if OURS in rows and name != OURS:
+            methods[name]["p_against_ours"] = compare(rows[OURS], rows[name], clicks)
     studies = len({result["study"] for result in results})
     return {"studies": studies, "clicks": clicks, "methods": methods}
 
@@ -53,25 +53,49 @@ def curve(result: Result, key: str, clicks: int) -> list[float]:
     return values + [values[-1]] * (clicks + 1 - len(values))
 
 
-def compare(ours: Sequence[Result], other: Sequence[Result], clicks: int) -> dict[str, Any]:
+def by_study(results: Sequence[Result], clicks: int) -> dict[str, dict[str, Row]]:
+    """Return by method and study with a tumor what ``compare`` computes p from.
+
+    ``dice`` after 0, 1, ... clicks, to four digits; ``clicks_to`` reach a Dice, None if never;
+    ``harm``: how many clicks made Dice fall.
+    """
+    rows: dict[str, dict[str, Row]] = {}
+    for name, items in by_method(results).items():
+        rows[name] = {}
+        for result in items:
+            if result["label_ml"] > 0:
+                dice = curve(result, "dice", clicks)
+                rows[name][result["study"]] = {
+                    "dice": [_rounded(value) for value in dice],
+                    "clicks_to": {
+                        f"{wanted:.2f}": clicks_to_reach(dice, wanted) for wanted in REACH
+                    },
+                    "harm": harmful(dice),
+                }
+    return rows
+
+
+def compare(ours: dict[str, Row], other: dict[str, Row], clicks: int) -> dict[str, Any]:
     """Return two-sided p of paired Wilcoxon tests: Dice after some clicks, and clicks to 0.95.
 
-    ``pairs`` is how many; ``same_start`` whether both began with masks of the same Dice. Several
-    tests are made of one comparison: p is not corrected for that.
+    ``pairs`` is how many; ``same_start`` whether both began with masks of the same Dice, to four
+    digits. Several tests are made of one comparison: p is not corrected for that.
+
+    Args:
+        ours: one method of ``by_study``.
+        other: another one; studies that only one of them has do not count.
+        clicks: how many a study had at most; a Dice that was never reached counts as so many.
     """
-    pairs = _paired(ours, other)
-    first = [[item["scores"][0]["dice"] for item in pair] for pair in pairs]
-    p: dict[str, Any] = {"pairs": len(pairs), "same_start": all(a == b for a, b in first)}
+    pairs = [(row, other[study]) for study, row in ours.items() if study in other]
+    p: dict[str, Any] = {
+        "pairs": len(pairs),
+        "same_start": all(a["dice"][0] == b["dice"][0] for a, b in pairs),
+    }
     for count in (n for n in COMPARED if n <= clicks):
-        mine, theirs = (
-            [curve(pair[side], "dice", clicks)[count] for pair in pairs] for side in (0, 1)
-        )
-        p[f"dice_after_{count}"] = _wilcoxon(mine, theirs)
-    needed = [
-        [_noc(curve(pair[side], "dice", clicks), REACH[-1], clicks) for pair in pairs]
-        for side in (0, 1)
-    ]
-    return p | {f"noc_{REACH[-1]:.2f}": _wilcoxon(*needed)}
+        p[f"dice_after_{count}"] = _p([a["dice"][count] - b["dice"][count] for a, b in pairs])
+    key = f"{REACH[-1]:.2f}"
+    needed = [[_counted(row["clicks_to"][key], clicks) for row in pair] for pair in pairs]
+    return p | {f"noc_{key}": _p([a - b for a, b in needed])}
 
 
 def _summarize(results: Sequence[Result], clicks: int) -> dict[str, Any]:
@@ -103,7 +127,9 @@ def _of_tumors(results: Sequence[Result], clicks: int) -> dict[str, Any]:
         "dice": _means(dices),
         "worst_decile": _means(worst_decile(dices)),
         "noc": {
-            f"{wanted:.2f}": _rounded(float(np.mean([_noc(row, wanted, clicks) for row in dices])))
+            f"{wanted:.2f}": _rounded(
+                float(np.mean([_counted(clicks_to_reach(row, wanted), clicks) for row in dices]))
+            )
             for wanted in REACH
         },
         "nof": {
@@ -141,28 +167,14 @@ def _mean_of(
     return _rounded(float(np.mean(values))) if values else None
 
 
-def _noc(dice: Sequence[float] | NDArray[np.float64], wanted: float, clicks: int) -> int:
-    reached = clicks_to_reach(dice, wanted)  # type: ignore[arg-type]
+def _counted(reached: int | None, clicks: int) -> int:
     return clicks if reached is None else reached
 
 
-def _paired(ours: Sequence[Result], other: Sequence[Result]) -> list[tuple[Result, Result]]:
-    theirs = {result["study"]: result for result in other}
-    return [
-        (result, theirs[result["study"]])
-        for result in ours
-        if result["study"] in theirs and result["label_ml"] > 0
-    ]
-
-
-def _wilcoxon(mine: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Return p; 1 where all pairs are equal, None without pairs."""
-    differences = np.asarray(mine, dtype=float) - np.asarray(theirs, dtype=float)
-    if not len(differences):
-        return None
-    if not differences.any():
-        return 1.0
-    return float(f"{wilcoxon(differences).pvalue:.3g}")
+def _p(differences: Sequence[float]) -> float | None:
+    """Return p to three digits; Dice has four, and what a float adds beyond would break ties."""
+    p = signed_rank_p(np.round(differences, 4))
+    return None if p is None else float(f"{p:.3g}")
 
 
 def _means(rows: NDArray[np.float64]) -> list[float]:

@@ -10,12 +10,12 @@ from typing import Any
 
 from clickseg.atomic import write_text
 from clickseg.evaluation.plots import plot_curves, plot_volumes
-from clickseg.evaluation.summary import summarize
+from clickseg.evaluation.summary import by_study, summarize
 from clickseg.evaluation.table import as_markdown, caption_of
 
 Result = dict[str, Any]
 
-RESULTS, SUMMARY = "results.json", "summary.json"
+RESULTS, SUMMARY, STUDIES = "results.json", "summary.json", "studies.json"
 
 SAME = ("clicks", "robot", "seed", "sequences", "files")
 """What readings must have in common, study by study, to stand in one table."""
@@ -46,12 +46,16 @@ class Evaluation:
         return int(self.told["plan"]["clicks"])
 
     def write(self, out: Path) -> str:
-        """Write results, summary and plots; return the table."""
+        """Write results, summary and plots; return the table.
+
+        ``studies.json`` is small enough to be kept beside the summary: what p is computed from.
+        """
         summary = summarize(self.results, self.clicks) | self.told
         for name, minutes in self.train_minutes.items():
             summary["methods"][name]["train_minutes"] = minutes
         write_text(out / RESULTS, json.dumps(self.results, indent=1))
         write_text(out / SUMMARY, json.dumps(summary, indent=1))
+        write_text(out / STUDIES, _studies(by_study(self.results, self.clicks)))
         table = as_markdown(summary, caption_of(summary))
         write_text(out / "summary.md", table)
         plot_curves(self.results, self.clicks, out / "dice.png")
@@ -74,7 +78,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         for key in BY_METHOD:
             told["plan"][key]
         for result in results:
-            for key in SAME:
+            for key in (*SAME, "start", "start_version"):
                 result["settings"][key]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MergeError(
@@ -91,7 +95,8 @@ def merge(parts: Sequence[Evaluation]) -> Evaluation:
     start, side, code, and how many of the studies the method was trained on.
 
     Raises:
-        MergeError: if a method comes twice, or a study was not read alike by all.
+        MergeError: if a method comes twice, or a study was not read alike by all: with other
+            clicks, files or sequences, or from a start of one name that was not the same.
     """
     names = [name for part in parts for name in part.train_minutes]
     if len(set(names)) < len(names):
@@ -126,14 +131,32 @@ def _check_alike(results: Sequence[Result], names: Sequence[str]) -> None:
             lacking = ", ".join(sorted(every - read))
             raise MergeError(f"all methods must have read the same studies; {name} lacks {lacking}")
     first: dict[str, Result] = {}
+    starts: dict[tuple[str, str], Result] = {}
     for result in results:
         known = first.setdefault(result["study"], result)
         for key in SAME:
-            if result["settings"][key] != known["settings"][key]:
-                raise MergeError(
-                    f"{result['study']} was read by {known['method']} and {result['method']} with "
-                    f"different {key}: {known['settings'][key]}, {result['settings'][key]}"
-                )
+            _check_same(key, known, result)
+        # The name of a start says little of what it is: the same folder, made anew in between.
+        start = starts.setdefault((result["study"], result["settings"]["start"]), result)
+        _check_same("start_version", start, result)
+
+
+def _check_same(key: str, one: Result, other: Result) -> None:
+    first, second = (result["settings"][key] for result in (one, other))
+    if first != second:
+        raise MergeError(
+            f"{one['study']} was read by {one['method']} and {other['method']} with "
+            f"different {key}: {first}, {second}"
+        )
+
+
+def _studies(rows: dict[str, dict[str, Any]]) -> str:
+    """Return rows by method and study as JSON, a line a study."""
+    methods = []
+    for name, studies in rows.items():
+        lines = [f"  {json.dumps(study)}: {json.dumps(row)}" for study, row in studies.items()]
+        methods.append(f" {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(methods) + "\n}\n"
 
 
 def _by_method(who: Sequence[str], values: Sequence[Any]) -> Any:
