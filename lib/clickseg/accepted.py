@@ -31,11 +31,17 @@ from clickseg.record import (
     repeated,
     utc_now,
 )
-from clickseg.study import LABEL_FOLDER, PLACING_FOLDER, check_same_grid
+from clickseg.study import LABEL_FOLDER, PLACING_FOLDER, T2_FOLDER, check_same_grid
 from clickseg.volume import EXTENSIONS, ImageError, Volume, read_volume, stem_of, write_volume
 
 HISTORY_FOLDER = "labels/history"
 """In the studies folder: earlier versions of accepted labels, a folder an id."""
+
+PROVENANCE_FOLDER = "provenance"
+"""In the studies folder: where imported studies come from, a JSON file an id."""
+
+STRUCTURE_FOLDER = "structures"
+"""In the studies folder: what else was outlined in imported studies, a folder an id."""
 
 logger = logging.getLogger(__name__)
 
@@ -149,10 +155,14 @@ def retract(studies: Path, image_id: str) -> None:
 
 
 def forget(studies: Path, image_id: str) -> None:
-    """Remove all that was kept of an image that was removed."""
+    """Remove all that was kept of an image that was removed: the next of this id has none of it."""
     Journals(studies).end(image_id)
     _final(studies, image_id, RECORD_ENDING).unlink(missing_ok=True)
-    shutil.rmtree(studies / HISTORY_FOLDER / image_id, ignore_errors=True)
+    for ending in EXTENSIONS:
+        (studies / T2_FOLDER / f"{image_id}{ending}").unlink(missing_ok=True)
+    (studies / PROVENANCE_FOLDER / f"{image_id}.json").unlink(missing_ok=True)
+    for folder in (HISTORY_FOLDER, STRUCTURE_FOLDER):
+        shutil.rmtree(studies / folder / image_id, ignore_errors=True)
     forget_placing(studies / PLACING_FOLDER, image_id)
 
 

@@ -11,6 +11,10 @@ from pathlib import Path
 PART = ".part-"
 """Begins the name of a file that is not whole yet; one that stays was left by a killed process."""
 
+# It can be read by setting it alone, which counts for all threads: so once, at the start.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+
 
 @contextmanager
 def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
@@ -28,7 +32,7 @@ def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        part.chmod(0o666 & ~_umask())  # a temporary file is for its owner alone
+        part.chmod(0o666 & ~_UMASK)  # a temporary file is for its owner alone
         flush(part)
         part.replace(path)
     finally:
@@ -45,9 +49,3 @@ def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8, whole or not at all."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value

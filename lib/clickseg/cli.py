@@ -42,6 +42,7 @@ EXPECTED = (
     MergeError,
     MethodError,
     ModelError,
+    OSError,
     StoreBusyError,
     UpdateError,
     WorkerError,

@@ -10,6 +10,7 @@ themselves take back their own clicks alone; the record is of all.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -116,7 +117,7 @@ class Journals:
         effect of any before, so nothing is taken back by it. Clicks of other clients stay.
 
         Raises:
-            OSError: if it cannot be written.
+            OSError: if it cannot be written; the journal is as it was.
         """
         last = self._round(image_id)
         counting = last.counting_of(answer.client_id)
@@ -139,8 +140,11 @@ class Journals:
         # The first break ends a line that a stopped server left unfinished.
         written = b"\n" + json.dumps(line).encode() + b"\n"
         with self._path(image_id).open("ab", buffering=0) as file:
-            file.write(written)
+            count = file.write(written)
             stamp = _stamp_of(os.fstat(file.fileno()))
+            if count < len(written):  # all that a full disk says
+                file.truncate(stamp[0] - count)
+                raise OSError(errno.ENOSPC, f"{len(written)} bytes were to be noted, {count} were")
         if stamp[0] == len(last.content) + len(written):  # nobody else wrote to it meanwhile
             last.read_on(last.content + written)
             self._keep(image_id, stamp, last)

@@ -8,7 +8,9 @@ and says nothing. Formats: ``.nii``, ``.nii.gz``, ``.nrrd``.
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import re
 import zlib
 from dataclasses import dataclass
@@ -57,6 +59,9 @@ _LARGEST_HEADER = 1 << 20
 
 _NIFTI_HEADER = 352
 """Bytes of a NIfTI-1 header; ITK reads no NIfTI-2."""
+
+_NRRD_HEADER = 4096
+"""More bytes than the header of an NRRD file that ITK writes here."""
 
 
 class ImageError(ValueError):
@@ -134,13 +139,36 @@ def write_volume(path: Path, volume: Volume, compress: bool | None = None) -> Pa
 
     Returns:
         ``path``.
+
+    Raises:
+        OSError: if it cannot be written; the file that was there is as it was.
     """
     stem_of(path)
     image = as_image(volume)
     suffix = next(extension for extension in EXTENSIONS if path.name.endswith(extension))
+    is_gzip = suffix == ".nii.gz" or (suffix == ".nrrd" and bool(compress))
     with replacing(path, suffix) as part:
-        sitk.WriteImage(image, str(part), suffix == ".nii.gz" if compress is None else compress)
+        try:
+            sitk.WriteImage(image, str(part), is_gzip)
+        except RuntimeError as error:
+            raise OSError(f"{path.name} cannot be written: {_last_line(error)}") from error
+        # ITK may say nothing of a full disk.
+        if not _is_whole(part, volume.array.nbytes, is_gzip):
+            raise OSError(errno.ENOSPC, f"{path.name} was to be written, only a part of it could")
     return path
+
+
+def _is_whole(path: Path, voxel_bytes: int, is_gzip: bool) -> bool:
+    """Tell whether a file that ITK wrote ends with its last voxel; gzip tells how many it got."""
+    is_nrrd = path.name.endswith(".nrrd")
+    with path.open("rb") as file:
+        header = file.read(_NRRD_HEADER).find(b"\n\n") + 2 if is_nrrd else _NIFTI_HEADER
+        size = file.seek(0, os.SEEK_END)
+        if not is_gzip:
+            return size == header + voxel_bytes
+        file.seek(max(0, size - 4))
+        told = int.from_bytes(file.read(), "little")
+    return told == (voxel_bytes if is_nrrd else header + voxel_bytes) % (1 << 32)
 
 
 def resample(volume: Volume, grid: Grid) -> tuple[NDArray[np.float32], float]:
@@ -239,8 +267,13 @@ def _refuse_detached(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> ImageError:
+    return ImageError(f"{path.name} cannot be read as an image: {_last_line(error)}")
+
+
+def _last_line(error: Exception) -> str:
+    """Return what an error says; ITK says where in its code first."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return ImageError(f"{path.name} cannot be read as an image: {lines[-1].strip()}")
+    return lines[-1].strip()
 
 
 def _nifti_pixels(path: Path, voxels: int) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # its documented name
+from disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -209,6 +210,16 @@ def test_a_full_disk_leaves_the_earlier_label(studies, monkeypatch, name):
     assert {path: path.read_bytes() for path in studies.rglob("*") if path.is_file()} == before
 
 
+def test_a_disk_that_takes_half_a_mask_leaves_the_earlier_label(studies):
+    accept(studies, block(2), "upload.nii")
+    upload = save(studies.parent / "upload.nii", block(3, value=255))
+    mask = read_accepted(upload, studies / "a.nii.gz")
+    before = {path: path.read_bytes() for path in studies.rglob("*") if path.is_file()}
+    with full_disk(600), pytest.raises(OSError, match="only a part of it could"):
+        keep(studies, "a", mask)
+    assert {path: path.read_bytes() for path in studies.rglob("*") if path.is_file()} == before
+
+
 class Killed(BaseException):
     """The server ends here."""
 
@@ -279,10 +290,17 @@ def test_what_is_kept_of_an_image_can_be_forgotten(studies):
     accept(studies, block(2))
     accept(studies, block(3))
     click(studies, THERE)
+    for name in ("t2/a.nrrd", "provenance/a.json", "structures/a/02-cochlea.nii.gz"):
+        for path in (studies / name, studies / name.replace("a.", "b.").replace("/a/", "/b/")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
     forget(studies, "a")
     assert history(studies, "a") == []
     assert Journals(studies).read("a") == ()
     assert names(studies / "labels/final") == ["a.nii.gz"]
+    assert [names(studies / folder) for folder in ("t2", "provenance", "structures")] == [
+        ["b.nrrd"], ["b.json"], ["b"]
+    ]  # fmt: skip
     forget(studies, "nobody")
 
 

@@ -1,5 +1,8 @@
 """Which segmentation counts, and segmentations that say too little."""
 
+import time
+from datetime import datetime
+
 import numpy as np
 import pydicom
 import pytest
@@ -113,6 +116,62 @@ def test_when_one_was_made_is_told_by_its_content_then_by_what_else_there_is():
     assert made_when(said(**study, **created)) == "20200104101112"
     assert made_when(said(**study, **created, **series)) == "20200103"
     assert made_when(said(**study, **created, **series, **content)) == "20200102235959.5"
+
+
+@pytest.fixture
+def zone(monkeypatch):
+    """Set the zone of this machine."""
+
+    def set_zone(name):
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield set_zone
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("here", "offset", "wanted"),
+    [
+        ("UTC", "-0500", "20200102150000.000000"),
+        ("UTC", "+0930", "20200102003000.000000"),
+        ("EST5", "-0500", "20200102100000.000000"),
+        ("EST5", "+0000", "20200102050000.000000"),
+        ("EST5", None, "20200102100000"),
+        ("EST5", "anything", "20200102100000"),
+    ],
+)
+def test_when_one_was_made_is_in_the_zone_of_this_machine(zone, here, offset, wanted):
+    zone(here)
+    seg = said(ContentDate="20200102", ContentTime="100000")
+    if offset is not None:
+        seg.TimezoneOffsetFromUTC = offset
+    assert made_when(seg) == wanted
+
+
+def test_a_date_that_is_none_stays_as_it_is(zone):
+    zone("UTC")
+    seg = said(ContentDate="20200230", TimezoneOffsetFromUTC="-0500")
+    assert made_when(seg) == "20200230"
+
+
+@pytest.mark.parametrize(("of_image", "wanted"), [(None, "14+0000"), ("+0200", "16+0200")])
+def test_a_correction_elsewhere_is_newer_than_what_it_corrects(
+    label, tmp_path, zone, of_image, wanted
+):
+    """This server is at UTC; the one who corrects is five hours behind, and an hour later."""
+    zone("UTC")
+    headers = read_headers(write_series(label, tmp_path / "s", headers_of("VS-007")[0]))
+    if of_image is not None:
+        for header in headers:
+            header.TimezoneOffsetFromUTC = of_image
+    now = datetime(2020, 1, 2, 14)
+    ours = write_seg(label, headers, Maker(name="a", version="1"), label_time=now)
+    theirs = said(ContentDate="20200102", ContentTime="100000", TimezoneOffsetFromUTC="-0500")
+    assert ours.ContentTime[:2] + ours.TimezoneOffsetFromUTC == wanted
+    assert made_when(ours) == "20200102140000.000000"
+    assert made_last([ours, theirs]) == [theirs]
 
 
 def test_the_last_one_that_says_tumor_counts():

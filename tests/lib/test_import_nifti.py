@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from disk import full_disk
 from imported import app
 from tiny import SHAPE, write_case
 from typer.testing import CliRunner
@@ -107,6 +108,54 @@ def test_with_force_the_label_of_an_earlier_image_goes_to_the_history(src, out):
     assert (out / "labels" / "final" / "ab-2.nii.gz").exists()
 
 
+def content(folder, name=""):
+    """The files of a study, or of all, but the page: it has the time in it."""
+    paths = (path for path in folder.rglob("*") if name in str(path.relative_to(folder)))
+    return {path: path.read_bytes() for path in paths if path.is_file() and path.suffix != ".html"}
+
+
+def without_contrast(path):
+    volume = read_volume(path)
+    write_volume(path, Volume(np.zeros_like(volume.array), volume.grid))
+
+
+def test_what_cannot_be_read_replaces_nothing(src, out):
+    assert run(src, out, *PATTERNS).exit_code == 0
+    before = content(out, "ab-1")
+    without_contrast(src / "ab-1" / "scan_t2.nii.gz")
+    assert "1 imported, 1 not imported" in run(src, out, *PATTERNS, "--force").output
+    assert "has no contrast" in (out / "import.html").read_text()
+    assert content(out, "ab-1") == before
+
+
+def test_what_cannot_be_read_leaves_nothing_behind(src, out):
+    without_contrast(src / "ab-1" / "scan_t2.nii.gz")
+    assert run(src, out, *PATTERNS).exit_code == 1
+    assert list(out.rglob("*ab-1*")) == []
+
+
+def test_a_full_disk_leaves_nothing_behind(src, out):
+    with full_disk(40_000):
+        result = run(src, out, *PATTERNS)
+    assert "2 not imported" in result.output
+    assert content(out) == {}
+    assert "only a part of it could" in (out / "import.html").read_text()
+
+
+def test_a_study_whose_image_was_removed_is_imported_again(src, out):
+    assert run(src, out, *PATTERNS).exit_code == 0
+    before = content(out)
+    for name in ("ab-1.nii.gz", "labels/final/ab-1.nii.gz", "ab-2.nii.gz"):
+        (out / name).unlink()
+    result = run(src, out, *PATTERNS)
+    assert "1 imported, 1 not imported" in result.output  # a label is replaced if told so alone
+    wanted = "labels/final/ab-2.nii.gz is there already; --force replaces it"
+    assert wanted in (out / "import.html").read_text()
+    assert "2 imported" in run(src, out, "--force", *PATTERNS).output
+    after = content(out)
+    assert {path: after[path] for path in before} == before
+
+
 def test_what_is_missing_is_told_and_what_cannot_be_is_skipped(src, out):
     (src / "seg" / "ab-1.nrrd").unlink()
     (src / "ab-1" / "scan_t2.nii.gz").unlink()
@@ -140,6 +189,52 @@ def test_a_label_that_is_hardly_a_tumor_is_told(src, out, sides, warnings):
     run(src, out, *PATTERNS)
     facts = json.loads((out / "provenance" / "ab-1.json").read_text())
     assert tuple(facts["warnings"]) == warnings
+
+
+def spread(path, *values):
+    """Give each slice along I of the tumor one of some values in turn; return the numbers."""
+    label = read_label(path)
+    turns = np.resize(np.array(values, np.float32), label.array.shape[0])[:, None, None]
+    write_volume(path, Volume(label.array * turns, label.grid))
+    return label.array * turns
+
+
+def test_a_label_of_several_structures_is_refused_unless_one_is_named(src, out):
+    numbers = spread(src / "seg" / "ab-1.nrrd", 1, 2)
+    assert "1 imported, 1 not imported" in run(src, out, *PATTERNS).output
+    wanted = "ab-1.nrrd holds the values 1, 2; one was wanted, or --label-value for the tumor"
+    assert wanted in (out / "import.html").read_text()
+    assert "2 imported" in run(src, out, *PATTERNS, "--label-value", "2", "--force").output
+    label = read_label(out / "labels" / "final" / "ab-1.nii.gz")
+    np.testing.assert_array_equal(label.array, numbers == 2)
+    facts = [json.loads((out / f"provenance/ab-{n}.json").read_text()) for n in (1, 2)]
+    assert facts[0]["label"]["structure"] == "value 2"
+    assert facts[1]["warnings"] == ["the label is empty"]  # it holds 1 alone
+    assert run(src, out, *PATTERNS, "--label-value", "0").exit_code == 2
+
+
+def test_many_values_are_not_all_told(src, out):
+    spread(src / "seg" / "ab-1.nrrd", *range(1, 12))
+    run(src, out, *PATTERNS)
+    wanted = "ab-1.nrrd holds the values 1, 2, 3, 4, 5, 6, 7, 8 and 3 more; one was wanted"
+    assert wanted in (out / "import.html").read_text()
+
+
+def test_a_label_of_another_value_than_one_is_a_tumor(src, out):
+    numbers = spread(src / "seg" / "ab-1.nrrd", 255)
+    assert "2 imported" in run(src, out, *PATTERNS).output
+    label = read_label(out / "labels" / "final" / "ab-1.nii.gz")
+    np.testing.assert_array_equal(label.array, numbers != 0)
+
+
+@pytest.mark.parametrize("options", [(), ("--label-value", "1")])
+def test_a_map_of_probabilities_is_no_label(src, out, options):
+    path = src / "seg" / "ab-1.nrrd"
+    label = read_label(path)
+    write_volume(path, Volume(np.where(label.array, 0.9, 0.001).astype(np.float32), label.grid))
+    assert "1 imported, 1 not imported" in run(src, out, *PATTERNS, *options).output
+    wanted = f"ab-1.nrrd holds {label.array.size} values like 0.001; whole numbers were wanted"
+    assert wanted in (out / "import.html").read_text()
 
 
 def test_volumes_that_no_tumor_has_are_doubted():

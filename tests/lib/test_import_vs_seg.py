@@ -25,6 +25,7 @@ from tcia import (
 from clickseg.dicom.mr import write_series
 from clickseg.geometry import Grid
 from clickseg.importing.place import Place
+from clickseg.importing.source import ImportingError
 from clickseg.importing.vs_seg import official_split, scan
 from clickseg.training.split import Split, read_split, write_split
 from clickseg.volume import Volume, read_label, read_volume, resample
@@ -227,6 +228,11 @@ def test_the_official_split_is_written_and_another_one_is_kept(src, out):
     assert run(src, out).exit_code == 0
     write_split(Split(("VS-SEG-003",), ()), out / "split.json")
     assert "is another split; --force replaces it" in str(run(src, out).exception)
+    for damaged in ("{", "[]", '{"training": 1, "validation": []}'):
+        (out / "split.json").write_text(damaged)
+        said = run(src, out).exception
+        assert isinstance(said, ImportingError)
+        assert "split.json is no split (" in str(said)
     assert run(src, out, "--force").exit_code == 0
     assert read_split(out / "split.json") == official_split()
 

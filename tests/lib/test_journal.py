@@ -3,6 +3,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from disk import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from noted import ELSEWHERE, GRID, HERE, MODELS, THERE, answered
@@ -170,6 +171,19 @@ def test_a_journal_that_cannot_be_read_is_moved_aside(journals, tmp_path, caplog
     assert [one.click for one in journals.read("a")] == [HERE]
     (aside,) = (tmp_path / JOURNAL_FOLDER).glob("a.jsonl.damaged-*")
     assert aside.is_dir()
+
+
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_a_full_disk_takes_no_half_click(journals, tmp_path, room):
+    journals.note("a", answered(HERE))
+    path = tmp_path / JOURNAL_FOLDER / "a.jsonl"
+    before = path.read_bytes()
+    with full_disk(len(before) + room), pytest.raises(OSError, match=r"Errno (27|28)"):
+        journals.note("a", answered(HERE, THERE))
+    assert path.read_bytes() == before
+    journals.note("a", answered(HERE, THERE))
+    for same in (journals, Journals(tmp_path)):
+        assert [noted.click for noted in same.read("a")] == [HERE, THERE]
 
 
 def test_a_journal_that_cannot_be_removed_is_told(journals, tmp_path, caplog):

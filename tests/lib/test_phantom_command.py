@@ -7,9 +7,11 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
+from clickseg.accepted import history
 from clickseg.commands.phantom import list_orders, phantom
 from clickseg.phantom import make_phantom
-from clickseg.volume import read_label, read_volume
+from clickseg.record import RECORD_ENDING
+from clickseg.volume import Volume, read_label, read_volume, write_volume
 
 GRID = ("--grid", "48x40x8")
 
@@ -79,6 +81,52 @@ def test_complete_studies_are_left_alone_unless_forced(tmp_path):
     assert image.read_bytes() == good
     (out / "t2" / "phantom-0001.nii.gz").unlink()
     assert "made 1 studies" in run(out, *GRID).output
+
+
+def accept(out, ending=".nii.gz"):
+    """Replace the label by one of a reader; return where it is and its voxels."""
+    path = out / "labels" / "final" / "phantom-0001.nii.gz"
+    label = read_label(path)
+    path.unlink()
+    mended = Volume(np.roll(label.array, 1, axis=0), label.grid)
+    path.with_name(f"phantom-0001{RECORD_ENDING}").write_text("clicks")
+    return write_volume(path.with_name(f"phantom-0001{ending}"), mended), mended.array
+
+
+def test_an_accepted_label_in_another_format_makes_a_study_complete(tmp_path):
+    assert run(tmp_path, *GRID).exit_code == 0
+    accept(tmp_path, ".nrrd")
+    before = files(tmp_path)
+    assert "made 0 studies" in run(tmp_path, *GRID).output
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("options", [("--force",), ("--force", "--unlabeled"), ()])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
+def test_an_accepted_label_goes_to_the_history_with_its_clicks(tmp_path, options, ending):
+    assert run(tmp_path, *GRID).exit_code == 0
+    path, mended = accept(tmp_path, ending)
+    (tmp_path / "t2" / "phantom-0001.nii.gz").unlink()  # the study is not complete
+    assert "made 1 studies" in run(tmp_path, *GRID, *options).output
+    (kept,) = history(tmp_path, "phantom-0001")
+    np.testing.assert_array_equal(read_label(kept).array, mended)
+    clicks = kept.with_name(kept.name.removesuffix(ending) + RECORD_ENDING)
+    assert clicks.read_text() == "clicks"
+    there = [] if "--unlabeled" in options else ["phantom-0001.nii.gz"]
+    assert files(path.parent) == there
+
+
+def test_a_label_stays_where_references_go_elsewhere(tmp_path):
+    assert run(tmp_path, *GRID).exit_code == 0
+    path, mended = accept(tmp_path)
+    assert "made 1 studies" in run(tmp_path, *GRID, "--labels-dir", tmp_path / "others").output
+    np.testing.assert_array_equal(read_label(path).array, mended)
+
+
+def test_a_study_without_t2_keeps_none_of_before(tmp_path):
+    assert run(tmp_path, *GRID).exit_code == 0
+    assert run(tmp_path, "--force", "--without-t2", 1, *GRID).exit_code == 0
+    assert files(tmp_path / "t2") == []
 
 
 def test_outlines_name_the_studies_and_split_and_start_choose_them(tmp_path, contours):

@@ -220,6 +220,12 @@ def test_outlines_that_cannot_be_used_are_refused_with_a_reason(contours, tmp_pa
     bad.write_text(json.dumps(flat))
     with pytest.raises(ValueError, match="at least three LPS points"):
         read_outlines(bad)
+    triangle = [[0, 0, 0], [1, 1, 0], [1, 0, 0]]
+    for subject in ("../../outside/x", "/etc/x", "sub 1", "..", ".hidden", "", "a\n"):
+        row = {"subject": subject, "structures": {"tumour": [triangle]}}
+        bad.write_text(json.dumps(row))
+        with pytest.raises(ValueError, match=r"a subject of letters, digits, _, \. and -, not"):
+            read_outlines(bad)
     bad.write_text(json.dumps({"subject": "sub-1", "structures": {"tumour": []}}))
     with pytest.raises(ValueError, match=r"sub-1 .* has no tumour outline"):
         read_outlines(bad)

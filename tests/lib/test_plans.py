@@ -209,7 +209,8 @@ def test_a_document_of_nobody_has_no_label_and_a_broken_one_says_so(tmp_path):
     with pytest.raises(ImportingError, match=r"contours.json.gz cannot be read"):
         label_of(Document(tmp_path / "contours.json.gz"))
     (tmp_path / "broken.zip").write_bytes(b"no zip")
-    assert list(documents_in(tmp_path / "broken.zip")) == []
+    with pytest.raises(ImportingError, match=r"broken.zip cannot be read: File is not a zip file"):
+        list(documents_in(tmp_path / "broken.zip"))
 
 
 @needs_shapes

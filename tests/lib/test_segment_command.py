@@ -86,6 +86,31 @@ def test_a_mistake_is_one_sentence_and_status_2(monkeypatch, capsys, tmp_path, a
     assert not out.exists()
 
 
+@pytest.mark.parametrize("command", ["segment", "correct"])
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--out", "mask.png"], "an image ends in one of .nii.gz, .nii, .nrrd; got 'mask.png'"),
+        (["--out", "file/mask.nii.gz"], "cannot be written"),
+        (["--out", "folder.nii"], "it is a folder"),
+        (["--out", "a.nii", "--device", "cuda:99"], "--device cuda:99 was wanted, there are"),
+        (["--out", "a.nii", "--device", "gpu"], "--device is cpu, cuda, cuda:1, ...; got 'gpu'"),
+    ],
+)
+def test_what_cannot_be_is_told_before_the_models_run(
+    monkeypatch, capsys, tmp_path, command, options, text
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("clickseg.commands.segment.load_models", lambda *_: pytest.fail("loaded"))
+    Path("file").touch()
+    Path("folder.nii").mkdir()
+    status, printed, error = run(monkeypatch, capsys, command, IMAGE, *options)
+    assert (status, printed) == (2, "")
+    assert text in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.nii"]
+
+
 def test_registration_is_told_where_it_is_asked_for(monkeypatch, capsys, tmp_path):
     command = ["segment", IMAGE, "--out", tmp_path / "mask.nii.gz"]
     _, printed, _ = run(monkeypatch, capsys, *command)

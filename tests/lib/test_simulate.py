@@ -229,3 +229,11 @@ def test_what_makes_no_sense_is_told(studies, base, tmp_path, words, said):
     given = ["simulate-loop", "--studies", str(studies), "--out", str(tmp_path), *words]
     result = CliRunner().invoke(app, [*given, "--base", str(base)])
     assert said in str(result.exception)
+
+
+@pytest.mark.parametrize("held", ["-0.1", "3"])
+def test_a_share_beyond_all_is_told_in_a_sentence(tmp_path, held):
+    given = ["simulate-loop", "--studies", str(tmp_path), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*given, "--held", held], env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert "Invalid value for '--held'" in result.output

@@ -93,6 +93,14 @@ def test_nothing_is_overwritten_unless_forced(studies, tmp_path, run):
     assert (out / "b" / "t1ce" / "0001.dcm").read_bytes() == before
 
 
+def test_a_place_where_nothing_can_be_written_is_told_in_a_sentence(studies, tmp_path, run):
+    (tmp_path / "file").touch()
+    status, told = run(studies, tmp_path / "file")
+    assert status == 2
+    assert "clickseg: [Errno 20] Not a directory: " in told
+    assert "Traceback" not in told
+
+
 def test_a_series_stays_where_what_should_replace_it_cannot_be_written(
     studies, tmp_path, run, monkeypatch
 ):

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # its documented name
+from disk import full_disk
 from hypothesis import given, settings
 from strategies import affines
 
@@ -222,10 +223,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, plain, monkeypatch):
         raise RuntimeError("disk full")
 
     monkeypatch.setattr(volume_module.sitk, "WriteImage", fail)
-    with pytest.raises(RuntimeError, match="disk full"):
+    with pytest.raises(OSError, match=r"a\.nrrd cannot be written: disk full"):
         write_volume(path, plain)
     assert path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.nrrd"]
+
+
+@pytest.mark.parametrize("room", [0, 1, 300, 20_000, -1], ids=lambda room: f"room {room}")
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_a_full_disk_leaves_the_old_file(tmp_path, plain, extension, compress, room):
+    path = write_volume(tmp_path / f"a{extension}", plain, compress)
+    before = path.read_bytes()
+    with full_disk(room % len(before)), pytest.raises(OSError, match=rf"a{extension}"):
+        write_volume(path, plain, compress)
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [f"a{extension}"]
+    with full_disk(len(before)):  # just enough
+        write_volume(path, plain, compress)
 
 
 def test_the_id_is_the_name_without_its_ending(tmp_path):

@@ -94,6 +94,12 @@ def import_nifti(
     bids: Annotated[
         bool, typer.Option("--bids", help="Find sub-*/anat/*_T1w (ce-gad) and *_T2w instead.")
     ] = False,
+    label_value: Annotated[
+        int | None,
+        typer.Option(
+            help="Which value is the tumor, where labels hold several.", metavar="N", min=1
+        ),
+    ] = None,
     t2_grid: T2Option = T2Grid.RESAMPLED,
     jobs: Jobs = 1,
     force: Force = False,
@@ -107,18 +113,25 @@ def import_nifti(
     if bids == bool(given) or (given and "t1ce" not in given):
         raise typer.BadParameter("either --bids or --t1ce with a pattern was wanted")
     sources = find_in_bids(src) if bids else find_by_patterns(src, given)
-    outcomes = _import(sources, out, Wishes(t2_grid is T2Grid.RESAMPLED), jobs, force)
+    wishes = Wishes(t2_grid is T2Grid.RESAMPLED, label_value=label_value)
+    outcomes = _import(sources, out, wishes, jobs, force)
     _report(outcomes, out, src.absolute().name, {}, [])
 
 
 def _check_split(out: Path, split: Split, is_forced: bool) -> None:
-    """Refuse to replace another split.
+    """Refuse to replace another split, or a file that is none.
 
     Raises:
         ImportingError: if there is one.
     """
     path = out / SPLIT_NAME
-    if path.is_file() and not is_forced and read_split(path) != split:
+    if is_forced or not path.is_file():
+        return
+    try:
+        is_other = read_split(path) != split
+    except (ValueError, TypeError) as error:
+        raise ImportingError(f"{path} is no split ({error}); --force replaces it") from error
+    if is_other:
         raise ImportingError(f"{path} is another split; --force replaces it")
 
 
@@ -132,7 +145,7 @@ def _import(
 ) -> list[Outcome]:
     if out.is_file():
         raise ImportingError(f"a folder of studies was wanted, {out} is a file")
-    new = [s for s in sources if is_forced or not Place(out, s.case_id).provenance.is_file()]
+    new = [s for s in sources if is_forced or not Place(out, s.case_id).is_imported()]
     check_room(out, new)
     if split is not None:
         # Before the first study: training on what a stopped import left must not see the test side.

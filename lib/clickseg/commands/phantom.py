@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from clickseg.accepted import retract
 from clickseg.phantom.contours import read_outlines
 from clickseg.phantom.scanner import MIXED, check_grid
 from clickseg.phantom.write import T2_KINDS, Order, write_phantom
+from clickseg.study import LABEL_FOLDER
 
 
 def phantom(
@@ -48,7 +51,10 @@ def phantom(
     unlabeled: Annotated[bool, typer.Option("--unlabeled", help="Write no outlines.")] = False,
     jobs: Annotated[int, typer.Option(help="Studies to make at once.")] = 1,
     force: Annotated[
-        bool, typer.Option("--force", help="Make studies that are already there again.")
+        bool,
+        typer.Option(
+            "--force", help="Make again what is there; accepted labels go to labels/history."
+        ),
     ] = False,
 ) -> None:
     """Make phantom studies: T1ce, T2 and outline of heads with a vestibular schwannoma.
@@ -58,7 +64,7 @@ def phantom(
     try:
         orders = list_orders(
             out, count, seed, start, contours, split, grid, t2_grid, without_t2,
-            None if unlabeled else labels_dir or out / "labels" / "final", tumor_free,
+            None if unlabeled else labels_dir or out / LABEL_FOLDER, tumor_free,
         )  # fmt: skip
         if jobs < 1:
             raise ValueError(f"--jobs is 1 or more, got {jobs}")
@@ -72,7 +78,7 @@ def phantom(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar, _workers(jobs) as pool:
         task = bar.add_task("studies", total=len(wanted))
-        for order, volume_ml in _each(wanted, pool):
+        for order, volume_ml in _each(wanted, pool, force):
             volumes.append(volume_ml)
             bar.console.log(f"{order.case_id}: tumor {volume_ml:.2f} ml", highlight=False)
             bar.advance(task)
@@ -132,11 +138,21 @@ def _workers(jobs: int) -> Iterator[Executor | None]:
         yield pool
 
 
-def _each(orders: list[Order], pool: Executor | None) -> Iterator[tuple[Order, float]]:
+def _each(
+    orders: list[Order], pool: Executor | None, is_forced: bool
+) -> Iterator[tuple[Order, float]]:
+    make = partial(_make, is_forced=is_forced)
     if pool is None:
         for order in orders:
-            yield order, write_phantom(order)
+            yield order, make(order)
         return
-    futures: dict[Future[float], Order] = {pool.submit(write_phantom, o): o for o in orders}
+    futures: dict[Future[float], Order] = {pool.submit(make, o): o for o in orders}
     for future in as_completed(futures):
         yield futures[future], future.result()
+
+
+def _make(order: Order, is_forced: bool) -> float:
+    """Make a study; the label in its way, or of the image that is replaced, goes to the history."""
+    if is_forced or order.labels == order.out / LABEL_FOLDER:
+        retract(order.out, order.case_id)
+    return write_phantom(order)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from clickseg.clicking import clicking
 from clickseg.clicks import Clicks, read_clicks
-from clickseg.commands.segment import T2, Device, Image, ModelFolder, Points, parse_points
+from clickseg.commands.device import Device
+from clickseg.commands.out import try_to_write
+from clickseg.commands.segment import T2, Image, ModelFolder, Points, parse_points
 from clickseg.drawing import Outlines, draw_picture
 from clickseg.engine import Engine
 from clickseg.models import WEIGHTS, load_models
@@ -41,6 +43,7 @@ def picture(
     """Draw the outline before and after clicks on the axial slice of the last click."""
     if out.suffix != ".png":
         raise typer.BadParameter(f"--out is a .png file, got {out.name!r}")
+    try_to_write(out)
     case = find_case(image)
     label = label or case.label
     if label is None and not click and not background:

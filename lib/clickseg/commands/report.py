@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from clickseg.atomic import PART, write_text
-from clickseg.commands.segment import Device
+from clickseg.atomic import write_text
+from clickseg.commands.device import Device
+from clickseg.commands.out import try_to_write
 from clickseg.models import WEIGHTS, load_initial, pattern_of
 from clickseg.report.origin import dates_of, read_index
 from clickseg.report.page import by_patient, render
@@ -48,28 +48,13 @@ def report(
     pattern = patient_pattern(patient, models or WEIGHTS)
     outline, name = (None, None) if models is None else outliner(models, device)
     cases, alike = distinct_cases(studies)
-    _try_to_write(out)
+    try_to_write(out)
     index, ids = read_index(studies), [*(case.case_id for case in cases), *alike]
     told = told_patients(studies) if patient is None else None
     visits = visits_of(ids, pattern, told, dates_of(index))
     patients = by_patient(_each(cases, alike, studies, index, visits, outline), visits)
     write_text(out, render(patients, str(studies), datetime.now(UTC).astimezone(), name))
     typer.echo(f"wrote {out}: {_told(patients)}")
-
-
-def _try_to_write(out: Path) -> None:
-    """Refuse a place where no file can be made: to read all studies may take an hour.
-
-    Raises:
-        BadParameter: with the reason.
-    """
-    try:
-        if out.is_dir():
-            raise IsADirectoryError("it is a folder")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        NamedTemporaryFile(prefix=f"{PART}{out.name}-", dir=out.parent).close()
-    except OSError as error:
-        raise typer.BadParameter(f"--out {str(out)!r} cannot be written: {error}") from error
 
 
 def patient_pattern(given: str | None, models: Path) -> str:

@@ -20,6 +20,7 @@ from clickseg.choosing.cached import (
     write_entry,
 )
 from clickseg.choosing.scores import score_study
+from clickseg.commands.device import Device
 from clickseg.models import WEIGHTS, Models, load_pair
 from clickseg.study import Case, distinct_cases, read_study, told_alike
 from clickseg.volume import ImageError
@@ -32,7 +33,7 @@ def score(
     correction: Annotated[
         Path | None, typer.Option(help="Folder of the correction model, if it is elsewhere.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Score studies: how uncertain, how much in dispute, and what they look like.
 

@@ -9,18 +9,19 @@ from typing import Annotated
 import typer
 
 from clickseg.clicks import ClickError, read_clicks
+from clickseg.commands.device import Device
+from clickseg.commands.out import try_to_write
 from clickseg.engine import Engine, Segmentation
 from clickseg.geometry import Grid
 from clickseg.models import WEIGHTS, load_models
 from clickseg.registration import MODES, Mode
 from clickseg.study import LABEL_FOLDER, Case, find_case
-from clickseg.volume import ImageError, Volume, write_volume
+from clickseg.volume import ImageError, Volume, stem_of, write_volume
 
 Image = Annotated[Path, typer.Argument(help="The T1ce; its T2 is found in t2/ beside it.")]
 T2 = Annotated[Path | None, typer.Option(help="The T2, if it is elsewhere.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the mask goes: .nii.gz, .nii or .nrrd.")]
 ModelFolder = Annotated[Path, typer.Option("--models", help="Folder of both models.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 Registration = Annotated[
     str | None,
     typer.Option(
@@ -40,6 +41,7 @@ def segment(
     device: Device = "cpu",
 ) -> None:
     """Outline the tumor of one study; print the measurements as JSON."""
+    _check_out(out)
     engine = Engine(load_models(models, device), registration=parse_mode(registration))
     study = engine.study(image, t2 or find_case(image).t2)
     _write(engine.initial(study), study.grid, out)
@@ -63,6 +65,7 @@ def correct(
     device: Device = "cpu",
 ) -> None:
     """Mend an outline around clicks; print the measurements as JSON."""
+    _check_out(out)
     engine = Engine(load_models(models, device), registration=parse_mode(registration))
     case = find_case(image)
     study = engine.study(image, t2 or case.t2)
@@ -109,6 +112,17 @@ def parse_points(points: list[str] | None) -> list[list[float]]:
         return [[float(part) for part in point.split(",")] for point in points or []]
     except ValueError as error:
         raise ClickError(f"a click is i,j,k in voxels, got {points}") from error
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a place that no mask can be written to, before the models run.
+
+    Raises:
+        ImageError: if it does not end as an image does.
+        BadParameter: if no file can be made there.
+    """
+    stem_of(out)
+    try_to_write(out)
 
 
 def _write(segmentation: Segmentation, grid: Grid, out: Path) -> None:

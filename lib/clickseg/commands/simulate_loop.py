@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from clickseg.atomic import replacing, write_text
 from clickseg.choosing.order import ORDERS
+from clickseg.commands.device import Device
 from clickseg.commands.seeds import read_seeds
 from clickseg.config import ConfigError, SplitConfig
 from clickseg.learning.settings import UPDATE, UpdateConfig, load_update
@@ -45,7 +46,9 @@ def simulate_loop(
     rounds: Annotated[int, typer.Option(help="How often the models are updated.", min=1)] = 4,
     per_round: Annotated[int, typer.Option(help="Studies that are read in a round.", min=1)] = 5,
     seeds: Annotated[str, typer.Option(help="One run each, with commas between.")] = "1,2,3",
-    held: Annotated[float, typer.Option(help="Share of patients that is only measured.")] = 0.25,
+    held: Annotated[
+        float, typer.Option(help="Share of patients that is only measured.", min=0, max=1)
+    ] = 0.25,
     clicks: Annotated[int, typer.Option(help="Clicks of the reader a study, at most.")] = 10,
     good: Annotated[float, typer.Option(help="Dice at which the reader accepts.")] = 0.95,
     base: Annotated[Path, typer.Option(help="The models that the loop begins with.")] = WEIGHTS,
@@ -53,7 +56,7 @@ def simulate_loop(
         Path | None, typer.Option(help="Labeled studies like those of the base, for its trainings.")
     ] = None,
     update: Annotated[Path, typer.Option(help="Settings of an update.")] = UPDATE,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     threads: Annotated[
         int, typer.Option(help="CPU threads of a run; 0 shares the cores among --jobs.", min=0)
     ] = 0,

@@ -17,6 +17,7 @@ import torch
 import typer
 
 from clickseg.atomic import write_text
+from clickseg.commands.device import Device
 from clickseg.commands.seeds import read_seeds
 from clickseg.config import Config, ConfigError, as_values
 from clickseg.evaluation.run import fingerprints
@@ -41,7 +42,7 @@ def table(
     test_labels: Annotated[
         Path | None, typer.Option(help="Where the labels of --test are, if elsewhere.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
     workers: Annotated[
         int, typer.Option(help="More processes, which draw batches ahead of a GPU.", min=0)

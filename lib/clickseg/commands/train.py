@@ -10,6 +10,7 @@ from typing import Annotated
 import torch
 import typer
 
+from clickseg.commands.device import Device
 from clickseg.config import Config, RivalConfig, load_config, load_recipe
 from clickseg.learning.settings import UPDATE, load_update
 from clickseg.learning.store import ModelStore
@@ -64,7 +65,7 @@ def train(
         Path | None,
         typer.Option(help="Which studies train and validate [default: split.json of --studies]."),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     source: Annotated[
         str, typer.Option(help="What the studies are, in words, for the manifest.")
     ] = "",

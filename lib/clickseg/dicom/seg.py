@@ -17,7 +17,7 @@ from pydicom.valuerep import format_number_as_ds
 from skimage.color import rgb2lab
 
 from clickseg.dicom.planes import IN_ONE_FILE, MALFORMED, is_enhanced, planes_of, stack
-from clickseg.dicom.tumor import CATEGORY, NEOPLASM, SCHWANNOMA, tumor_of
+from clickseg.dicom.tumor import CATEGORY, NEOPLASM, SCHWANNOMA, tumor_of, zone_of
 from clickseg.geometry import Grid, ijk_to_ras, ras_to_ijk
 from clickseg.study import check_same_grid
 from clickseg.volume import ImageError, Volume
@@ -77,7 +77,8 @@ def write_seg(
         series_description: what viewers call the series.
         series_number: its number within the study.
         color: red, green and blue, 0 to 255.
-        label_time: when the mask was made; None is now.
+        label_time: when the mask was made, in the zone of this machine where it says none; None
+            is now.
 
     Raises:
         ImageError: if the mask lies on another grid, or ``source`` is no series of slices with a
@@ -109,10 +110,14 @@ def write_seg(
         content_description=name[:64],
         omit_empty_frames=bool(pixels.any()),
     )
-    now = label_time or datetime.now()
     dataset.SeriesDescription = series_description[:64]
-    dataset.ContentDate = dataset.SeriesDate = now.strftime("%Y%m%d")
-    dataset.ContentTime = dataset.SeriesTime = now.strftime("%H%M%S.%f")
+    # One zone counts for all times, those that are copied from the image among them.
+    made = (label_time or datetime.now()).astimezone(zone_of(source[0]))
+    now = datetime.now().astimezone(made.tzinfo)
+    dataset.TimezoneOffsetFromUTC = made.strftime("%z")
+    for of, when in (("InstanceCreation", now), ("Series", made), ("Content", made)):
+        setattr(dataset, f"{of}Date", when.strftime("%Y%m%d"))
+        setattr(dataset, f"{of}Time", when.strftime("%H%M%S.%f"))
     return dataset
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, tzinfo
 
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
+from pydicom.valuerep import DT
 
 from clickseg.volume import ImageError
 
@@ -60,11 +63,27 @@ def made_last(segs: Sequence[Dataset]) -> list[Dataset]:
 
 
 def made_when(seg: Dataset) -> str:
-    """Return when a SEG was made, as ``YYYYMMDDHHMMSS.FFFFFF``: its content, else its series."""
+    """Return when a SEG was made, as ``YYYYMMDDHHMMSS.FFFFFF``: its content, else its series.
+
+    It is in the zone of this machine, as what does not say its zone is taken to be.
+    """
     for of in ("Content", "Series", "InstanceCreation", "Study"):
         if seg.get(f"{of}Date"):
-            return f"{seg[f'{of}Date'].value}{seg.get(f'{of}Time') or ''}"
+            when = f"{seg[f'{of}Date'].value}{seg.get(f'{of}Time') or ''}"
+            if zone_of(seg) is not None:
+                with suppress(ValueError, OverflowError):  # it is no time, and stays as it is
+                    here = DT(f"{when}{seg.TimezoneOffsetFromUTC}").astimezone()
+                    return here.strftime("%Y%m%d%H%M%S.%f")
+            return when
     return ""
+
+
+def zone_of(dataset: Dataset) -> tzinfo | None:
+    """Return the zone of all dates and times in a dataset, None where it does not say."""
+    try:
+        return datetime.strptime(str(dataset.get("TimezoneOffsetFromUTC")), "%z").tzinfo
+    except ValueError:
+        return None
 
 
 def _codes_of(segment: Dataset) -> set[str]:

@@ -22,8 +22,11 @@ CONNECT_S, READ_S = 5.0, 60.0
 PAGE = 200
 """Results that are asked for at once."""
 
-LEAST_PAGE = 50
-"""A PACS may give fewer at once than asked for, but not as few as this: fewer are all."""
+LEAST_PAGE = 10
+"""A PACS may give fewer at once than asked for, but not as few as this: fewer are all.
+
+So one request tells that a small PACS has nothing new.
+"""
 
 _COUNTED = ["NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"]
 _OF_SERIES = ["SeriesDescription", "NumberOfSeriesRelatedInstances"]

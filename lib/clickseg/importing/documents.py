@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,17 @@ LARGEST_BYTES = 256 << 20
 """A text that is larger is not one of these."""
 
 ENDINGS = (".json", ".json.gz", ".tfm", ".tfm.gz")
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,  # it is encrypted, or compressed in a way that is not known here
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a damaged text may raise."""
 
 _PATIENT = re.compile(r'(?:"PatientID"\s*:\s*"|#\s*PatientID:\s*)(VS-SEG-\d+)')
 _SERIES = re.compile(r'(?:"MR_SeriesInstanceUID"\s*:\s*"|#\s*MR_SeriesInstanceUID:\s*)([0-9.]+)')
@@ -44,7 +56,7 @@ class Document:
         """
         try:
             return self._read(size).decode("utf-8", "strict" if size < 0 else "ignore")
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise ImportingError(f"{self.name} cannot be read: {error}") from error
 
     def _read(self, size: int) -> bytes:
@@ -66,15 +78,19 @@ class Label:
 
 
 def documents_in(path: Path) -> Iterator[Document]:
-    """Yield the document that a file is, or those within a ZIP file; a broken one has none."""
+    """Yield the document that a file is, or those within a ZIP file.
+
+    Raises:
+        ImportingError: if a ZIP file cannot be read.
+    """
     if path.name.endswith(ENDINGS):
         yield Document(path)
     elif path.suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except (OSError, zipfile.BadZipFile):
-            return
+        except _UNREADABLE as error:
+            raise ImportingError(f"{path.name} cannot be read: {error}") from error
         hidden = re.compile(r"(^|/)(\.|__MACOSX)")
         yield from (
             Document(path, n) for n in names if n.endswith(ENDINGS) and not hidden.search(n)

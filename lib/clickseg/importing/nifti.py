@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clickseg.importing.source import (
     ImportingError,
     Loaded,
@@ -19,10 +21,13 @@ from clickseg.importing.source import (
 )
 from clickseg.metrics import volume_ml
 from clickseg.study import check_same_grid
-from clickseg.volume import Volume, read_label, read_volume, stem_of
+from clickseg.volume import Volume, read_volume, stem_of
 
 ID = "{id}"
 """Stands for the id of a study in a pattern."""
+
+MOST_TOLD = 8
+"""So many values of a label are told, and how many more there are."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class NiftiStudy:
         """Read the images; both lie in one frame already, as their headers say.
 
         Raises:
-            ImportingError: if files cannot be told apart, or T1ce and T2 show different places.
+            ImportingError: if files cannot be told apart, T1ce and T2 show different places, or the
+                label does not say what is tumor.
             ImageError: if a file cannot be used, or the label lies on another grid.
         """
         if self.fault:
@@ -71,17 +77,44 @@ class NiftiStudy:
         if self.label is None:
             warnings.append("no label was found")
         else:
-            mask = read_label(self.label)
+            mask = _tumor_in(self.label, wishes.label_value)
             check_same_grid(mask, t1ce.grid, self.label.name)
             label = Volume(mask.array, t1ce.grid)
             mask_ml = volume_ml(label.array, label.grid.affine)
             facts["label"] = {
                 "from": self.label.name,
-                "structure": "",
+                "structure": "" if wishes.label_value is None else f"value {wishes.label_value}",
                 "mask_ml": round(mask_ml, 4),
             }
             warnings += doubts_of_volume(mask_ml) if mask_ml else ["the label is empty"]
         return Loaded(compact(t1ce), t2, label, facts, tuple(warnings))
+
+
+def _tumor_in(path: Path, value: int | None) -> Volume:
+    """Return what a label outlines as uint8 0/1: one value, or the only one that is not zero.
+
+    Raises:
+        ImageError: if it cannot be read.
+        ImportingError: if its values are not whole, or several without one that was wanted.
+    """
+    volume = read_volume(path)
+    outlined = volume.array[volume.array != 0]
+    odd = outlined[np.rint(outlined) != outlined]
+    if odd.size:
+        raise ImportingError(
+            f"{path.name} holds {odd.size} values like {odd[0]:g}; whole numbers were wanted, "
+            "0 outside of the tumor"
+        )
+    values = np.unique(outlined)
+    if value is None and values.size > 1:
+        told = ", ".join(f"{one:g}" for one in values[:MOST_TOLD])
+        more = f" and {values.size - MOST_TOLD} more" if values.size > MOST_TOLD else ""
+        raise ImportingError(
+            f"{path.name} holds the values {told}{more}; one was wanted, or --label-value for the "
+            "tumor's"
+        )
+    mask = volume.array != 0 if value is None else volume.array == value
+    return Volume(mask.astype(np.uint8), volume.grid)
 
 
 def find_by_patterns(source: Path, patterns: Mapping[str, str]) -> list[NiftiStudy]:

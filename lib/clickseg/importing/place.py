@@ -1,9 +1,10 @@
 """Where an imported study goes: all of its files or none, and nothing that is there is lost.
 
-A study is made in ``.clickseg/importing/<id>.part``. When it is whole and on the disk, the folder
-is renamed to ``<id>.ready``, and its files are moved to their places: T2, label and the rest first,
-the T1ce next, so that a reader that sees it finds the other files too, and last the JSON of
-provenance. A run that stopped between any two steps is taken up there by the next one.
+A study is made in ``.clickseg/importing/<id>.part``. When it is whole and on the disk, and was read
+from there, the folder is renamed to ``<id>.ready``, and its files are moved to their places: T2,
+label and the rest first, the T1ce next, so that a reader that sees it finds the other files too,
+and last the JSON of provenance. A run that stopped between any two steps is taken up there by the
+next one.
 """
 
 from __future__ import annotations
@@ -15,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clickseg.accepted import retract
+from clickseg.accepted import PROVENANCE_FOLDER, STRUCTURE_FOLDER, retract
 from clickseg.atomic import write_text
 from clickseg.importing.source import ImportingError, Loaded, Source
-from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, T2_FOLDER, newest_label
+from clickseg.study import LABEL_FOLDER, PRIVATE_FOLDER, T2_FOLDER, Case, newest_label
 from clickseg.volume import EXTENSIONS, find_image, write_volume
 
-PROVENANCE_FOLDER = "provenance"
-STRUCTURE_FOLDER = "structures"
 IMAGE = ".nii.gz"
 
 
@@ -51,25 +50,44 @@ class Place:
     def _ready(self) -> Path:
         return self._part.with_suffix(".ready")
 
-    def in_the_way(self) -> Path | None:
-        """Return a file of a study with this id, or None."""
-        t2 = find_image(self.out / T2_FOLDER, self.case_id)
-        label = newest_label(self.out / LABEL_FOLDER, self.case_id)
-        return find_image(self.out, self.case_id) or t2 or label
+    def is_imported(self) -> bool:
+        """Tell whether the study was imported, and its T1ce was not removed since."""
+        return self.provenance.is_file() and self.t1ce.is_file()
 
-    def put(self, loaded: Loaded, provenance: dict[str, object]) -> None:
-        """Write a study; what is in its way is replaced, an accepted label goes to the history.
+    def in_the_way(self) -> Path | None:
+        """Return a file of a study with this id that no import wrote, or any label; else None."""
+        image = find_image(self.out, self.case_id)
+        label = newest_label(self.out / LABEL_FOLDER, self.case_id)
+        if self.provenance.is_file():
+            return image or label
+        return image or label or find_image(self.out / T2_FOLDER, self.case_id)
+
+    def prepare(self, loaded: Loaded, provenance: dict[str, object]) -> Case:
+        """Write a study aside, for ``put``, and return it as it is there.
 
         Raises:
-            OSError: if something cannot be written; the study that was there is as it was.
+            OSError: if something cannot be written.
         """
-        shutil.rmtree(self._part, ignore_errors=True)
+        self.discard()
         images = {"t1ce": loaded.t1ce, T2_FOLDER: loaded.t2, "label": loaded.label}
         images |= {f"{STRUCTURE_FOLDER}/{name}": mask for name, mask in loaded.others.items()}
         for name, volume in images.items():
             if volume is not None:
                 write_volume(self._part / f"{name}{IMAGE}", volume)
         write_text(self._part / "provenance.json", json.dumps(provenance, indent=1) + "\n")
+        t2, label = (find_image(self._part, name) for name in (T2_FOLDER, "label"))
+        return Case(self.case_id, self._part / f"t1ce{IMAGE}", t2, label)
+
+    def discard(self) -> None:
+        """Remove a study that was prepared."""
+        shutil.rmtree(self._part, ignore_errors=True)
+
+    def put(self) -> None:
+        """Let the study that was prepared replace what is there; a label goes to the history.
+
+        Raises:
+            OSError: if its files cannot be moved; what is left is moved by ``finish``.
+        """
         self._part.rename(self._ready)
         self.finish()
 

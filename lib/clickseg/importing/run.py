@@ -17,7 +17,7 @@ from clickseg.importing.place import Place
 from clickseg.importing.source import Source, Wishes
 from clickseg.metrics import volume_ml
 from clickseg.parallel import in_processes
-from clickseg.study import find_case, read_case_label, read_study
+from clickseg.study import Case, find_case, read_case_label, read_study
 
 
 class State(StrEnum):
@@ -84,14 +84,20 @@ def do(job: Job) -> Outcome:
     place = Place(job.out, job.source.case_id)
     try:
         place.finish()
-        if place.provenance.is_file() and not job.is_forced:
-            return _look(place, State.THERE)
+        if place.is_imported() and not job.is_forced:
+            facts = json.loads(place.provenance.read_text(encoding="utf-8"))
+            return _look(find_case(place.t1ce), facts, State.THERE)
         if not job.is_forced and (other := place.in_the_way()) is not None:
-            return _failed(place, f"{other.name} is there already; --force replaces it")
+            where = other.relative_to(job.out)
+            return _failed(place, f"{where} is there already; --force replaces it")
         loaded = job.source.load(job.wishes)
-        place.put(loaded, loaded.facts | {"warnings": loaded.warnings, "clickseg": __version__})
-        return _look(place, State.IMPORTED)
+        facts = loaded.facts | {"warnings": loaded.warnings, "clickseg": __version__}
+        # Before it replaces anything: a study that nobody can read must cost no other.
+        outcome = _look(place.prepare(loaded, facts), facts, State.IMPORTED)
+        place.put()
+        return outcome
     except Exception as error:  # of 242 studies one must not end the others, whatever it has
+        place.discard()
         return _failed(place, str(error) or type(error).__name__)
 
 
@@ -99,16 +105,14 @@ def _failed(place: Place, reason: str) -> Outcome:
     return Outcome(place.case_id, State.FAILED, reason)
 
 
-def _look(place: Place, state: State) -> Outcome:
+def _look(case: Case, facts: Mapping[str, Any], state: State) -> Outcome:
     """Read a study back as every other part of the project reads it, measure and draw it."""
-    facts = json.loads(place.provenance.read_text(encoding="utf-8"))
-    case = find_case(place.t1ce)
     study = read_study(case.t1ce, case.t2)
     if case.label is None:
-        return Outcome(place.case_id, state, facts=facts)
+        return Outcome(case.case_id, state, facts=facts)
     label = read_case_label(case, study.grid)
     return Outcome(
-        place.case_id,
+        case.case_id,
         state,
         facts=facts,
         volume_ml=volume_ml(label, study.grid.affine),

@@ -26,10 +26,12 @@ class Wishes:
 
     ``resample_t2``: bring the T2 onto the grid of the T1ce; it keeps its own voxels otherwise, and
     lies where the registration puts it. ``all_structures``: write what else was outlined, too.
+    ``label_value``: which value of a label of several is the tumor; None where there is but one.
     """
 
     resample_t2: bool = True
     all_structures: bool = False
+    label_value: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

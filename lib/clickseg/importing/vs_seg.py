@@ -12,7 +12,8 @@ doi 10.7937/TCIA.9YTJ-5Q73, CC BY 4.0.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -62,7 +63,7 @@ class Scan:
     found: dict[str, Found]
     others: int
     broken: tuple[str, ...]
-    """Documents that cannot be read, and why."""
+    """Files that cannot be read, and why."""
 
 
 def scan(source: Path, advance: Callable[[], None] = lambda: None) -> Scan:
@@ -78,17 +79,17 @@ def scan(source: Path, advance: Callable[[], None] = lambda: None) -> Scan:
     if not source.is_dir():
         raise ImportingError(f"a folder of the VS-SEG download was wanted, {source} is none")
     found: dict[str, Found] = {}
-    others, broken = 0, []
+    others = 0
+    broken: list[str] = []
     for path in files_below(source):
         advance()
-        if _may_be_dicom(path):
-            others += not _add_dicom(found, path)
-            continue
-        for document in documents_in(path):
-            try:
-                _add_document(found, document)
-            except ImportingError as error:
-                broken.append(str(error))
+        with _noting(broken):
+            if _may_be_dicom(path):
+                others += not _add_dicom(found, path)
+                continue
+            for document in documents_in(path):
+                with _noting(broken):
+                    _add_document(found, document)
     with_images = {name: found[name] for name in sorted(found) if found[name].images}
     if not with_images:
         raise ImportingError(
@@ -102,24 +103,39 @@ def files_below(folder: Path) -> Iterable[Path]:
     return (path for path in sorted(folder.rglob("[!.]*")) if path.is_file())
 
 
+@contextmanager
+def _noting(broken: list[str]) -> Iterator[None]:
+    """Note what cannot be read, and go on behind it."""
+    try:
+        yield
+    except ImportingError as error:
+        broken.append(str(error))
+
+
 def _may_be_dicom(path: Path) -> bool:
     return path.suffix.lower() in (".dcm", ".ima", "") and path.name != "DICOMDIR"
 
 
 def _add_dicom(found: dict[str, Found], path: Path) -> bool:
-    """Note a DICOM file; return whether it is of a patient of the data set, or no DICOM at all."""
+    """Note a DICOM file; return whether it is of a patient of the data set, or no DICOM at all.
+
+    Raises:
+        ImportingError: if it is DICOM, and damaged.
+    """
     tags = ["PatientID", "Modality", "SeriesInstanceUID", "SOPInstanceUID"]
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=tags)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError):
+        patient, modality, series_uid, uid = (str(header.get(tag, "")) for tag in tags)
+    except InvalidDicomError:
         return True
-    patient = str(header.get("PatientID", ""))
+    except Exception as error:  # whatever the damage leads pydicom to; one file of 40 000
+        text = str(error) or type(error).__name__
+        raise ImportingError(f"{path.name} cannot be read as DICOM: {text}") from error
     if not PATIENT.fullmatch(patient):
         return False
     one = found.setdefault(patient, Found(patient))
-    modality, uid = header.get("Modality"), str(header.get("SOPInstanceUID"))
     if modality == "MR":
-        one.images.setdefault(str(header.get("SeriesInstanceUID")), {}).setdefault(uid, path)
+        one.images.setdefault(series_uid, {}).setdefault(uid, path)
     elif modality == "RTSTRUCT":
         one.plans.setdefault(uid, path)
     return True

@@ -8,6 +8,7 @@ doi 10.7937/TCIA.9YTJ-5Q73).
 
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from clickseg.outlines import MARGIN_MM, stack_outlines
 from clickseg.phantom.fields import Lattice
 
 SPLITS = ("training", "validation", "test", "all")
+
+_SUBJECT = re.compile(r"[A-Za-z0-9][\w.-]*")
+"""A subject names files: it is no path."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,8 @@ def _outlines_of(row: object, path: Path) -> Outlines:
         tumor = tuple(_polygon(p) for p in structures["tumour"])
         cochlea = [_polygon(p) for p in structures.get("cochlea", ())]
         subject, split = str(row["subject"]), str(row.get("split", "training"))
+        if not _SUBJECT.fullmatch(subject):
+            raise ValueError(f"a subject of letters, digits, _, . and -, not {subject!r:.80}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"every line of {path} needs subject, split and structures with a tumour of "

@@ -7,7 +7,7 @@ from clickseg.phantom.contours import Outlines
 from clickseg.phantom.fields import generator
 from clickseg.phantom.make import T2_KINDS, make_phantom
 from clickseg.phantom.scanner import MIXED
-from clickseg.volume import write_volume
+from clickseg.volume import EXTENSIONS, find_image, write_volume
 
 T2_FOLDER = "t2"
 
@@ -57,14 +57,18 @@ class Order:
         return self.out / name, t2, self.labels / name if self.labels else None
 
     def is_complete(self) -> bool:
-        """Tell whether all files are there."""
-        return all(path is None or path.is_file() for path in self.paths())
+        """Tell whether all files are there, in whatever format: a label may be a reader's."""
+        return all(
+            path is None or find_image(path.parent, self.case_id) is not None
+            for path in self.paths()
+        )
 
 
 def write_phantom(order: Order) -> float:
     """Make and write one study; return the volume of its outline in ml.
 
-    The T1ce comes last: a reader that sees it finds the other files too.
+    The T1ce comes last: a reader that sees it finds the other files too. A T2 of an earlier one
+    goes.
     """
     phantom = make_phantom(
         order.seed, order.index, order.grid, order.outlines, order.t2_kind, not order.has_tumor
@@ -72,6 +76,10 @@ def write_phantom(order: Order) -> float:
     t1ce, t2, label = order.paths()
     if t2 is not None:
         write_volume(t2, phantom.t2)
+    for ending in EXTENSIONS:
+        other = order.out / T2_FOLDER / f"{order.case_id}{ending}"
+        if other != t2:
+            other.unlink(missing_ok=True)
     if label is not None:
         write_volume(label, phantom.label)
     write_volume(t1ce, phantom.t1ce)

@@ -1,0 +1,25 @@
+"""The option ``--out`` where it names a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import typer
+
+from clickseg.atomic import PART
+
+
+def try_to_write(out: Path) -> None:
+    """Refuse a place where no file can be made: what is written there may take an hour.
+
+    Raises:
+        BadParameter: with the reason.
+    """
+    try:
+        if out.is_dir():
+            raise IsADirectoryError("it is a folder")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        NamedTemporaryFile(prefix=f"{PART}{out.name}-", dir=out.parent).close()
+    except OSError as error:
+        raise typer.BadParameter(f"--out {str(out)!r} cannot be written: {error}") from error
