@@ -117,7 +117,7 @@ class Journals:
         effect of any before, so nothing is taken back by it. Clicks of other clients stay.
 
         Raises:
-            OSError: if it cannot be written; the journal is as it was.
+            OSError: if it cannot be written; the journal says what it said.
         """
         last = self._round(image_id)
         counting = last.counting_of(answer.client_id)
@@ -143,7 +143,8 @@ class Journals:
             count = file.write(written)
             stamp = _stamp_of(os.fstat(file.fileno()))
             if count < len(written):  # all that a full disk says
-                file.truncate(stamp[0] - count)
+                if stamp[0] == len(last.content) + count:  # else another has written behind it
+                    file.truncate(len(last.content))
                 raise OSError(errno.ENOSPC, f"{len(written)} bytes were to be noted, {count} were")
         if stamp[0] == len(last.content) + len(written):  # nobody else wrote to it meanwhile
             last.read_on(last.content + written)

@@ -106,16 +106,17 @@ def said(name="VS", **values):
     return dataset
 
 
-def test_when_one_was_made_is_told_by_its_content_then_by_what_else_there_is():
+def test_when_one_was_made_is_told_by_its_content_then_by_what_else_there_is(zone):
+    zone("UTC")
     study = {"StudyDate": "20200101", "StudyTime": "08"}
     created = {"InstanceCreationDate": "20200104", "InstanceCreationTime": "101112"}
     series = {"SeriesDate": "20200103"}
     content = {"ContentDate": "20200102", "ContentTime": "235959.5"}
     assert made_when(said()) == ""
-    assert made_when(said(**study)) == "2020010108"
-    assert made_when(said(**study, **created)) == "20200104101112"
-    assert made_when(said(**study, **created, **series)) == "20200103"
-    assert made_when(said(**study, **created, **series, **content)) == "20200102235959.5"
+    assert made_when(said(**study)) == "20200101080000.000000"
+    assert made_when(said(**study, **created)) == "20200104101112.000000"
+    assert made_when(said(**study, **created, **series)) == "20200103000000.000000"
+    assert made_when(said(**study, **created, **series, **content)) == "20200102235959.500000"
 
 
 @pytest.fixture
@@ -136,18 +137,34 @@ def zone(monkeypatch):
     [
         ("UTC", "-0500", "20200102150000.000000"),
         ("UTC", "+0930", "20200102003000.000000"),
-        ("EST5", "-0500", "20200102100000.000000"),
-        ("EST5", "+0000", "20200102050000.000000"),
-        ("EST5", None, "20200102100000"),
-        ("EST5", "anything", "20200102100000"),
+        ("EST5", "-0500", "20200102150000.000000"),
+        ("EST5", "+0000", "20200102100000.000000"),
+        ("EST5", None, "20200102150000.000000"),
+        ("EST5", "anything", "20200102150000.000000"),
     ],
 )
-def test_when_one_was_made_is_in_the_zone_of_this_machine(zone, here, offset, wanted):
+def test_when_one_was_made_is_told_in_one_zone(zone, here, offset, wanted):
     zone(here)
     seg = said(ContentDate="20200102", ContentTime="100000")
     if offset is not None:
         seg.TimezoneOffsetFromUTC = offset
     assert made_when(seg) == wanted
+
+
+def test_the_last_hour_of_summer_comes_before_the_first_of_winter(zone):
+    zone("CET-1CEST,M3.5.0,M10.5.0/3")
+    summer, winter = (
+        said(ContentDate="20241027", ContentTime=f"02{minutes}00", TimezoneOffsetFromUTC=offset)
+        for minutes, offset in ((30, "+0200"), (10, "+0100"))
+    )
+    assert made_last([summer, winter]) == [winter]
+
+
+def test_what_was_made_at_one_time_is_as_new_whether_it_says_its_zone(zone):
+    zone("EST5")
+    at = {"ContentDate": "20200102", "ContentTime": "100000"}
+    both = [said(**at), said(**at, TimezoneOffsetFromUTC="-0500")]
+    assert made_last(both) == both
 
 
 def test_a_date_that_is_none_stays_as_it_is(zone):
@@ -172,6 +189,20 @@ def test_a_correction_elsewhere_is_newer_than_what_it_corrects(
     assert ours.ContentTime[:2] + ours.TimezoneOffsetFromUTC == wanted
     assert made_when(ours) == "20200102140000.000000"
     assert made_last([ours, theirs]) == [theirs]
+
+
+def test_a_seg_states_its_times_in_the_zone_that_its_image_was_made_in(label, tmp_path, zone):
+    """What is copied of a study in winter is not an hour early because it is outlined in summer."""
+    zone("CET-1CEST,M3.5.0,M10.5.0/3")
+    headers = read_headers(write_series(label, tmp_path / "s", headers_of("VS-007")[0]))
+    for header in headers:
+        header.StudyDate, header.StudyTime = "20200115", "100000"
+    ours = write_seg(
+        label, headers, Maker(name="a", version="1"), label_time=datetime(2020, 7, 1, 14)
+    )
+    assert (ours.StudyTime, ours.TimezoneOffsetFromUTC) == ("100000", "+0100")
+    assert (ours.ContentDate, ours.ContentTime[:2]) == ("20200701", "13")
+    assert made_when(ours) == "20200701120000.000000"
 
 
 def test_the_last_one_that_says_tumor_counts():

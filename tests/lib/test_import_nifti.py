@@ -10,9 +10,11 @@ from tiny import SHAPE, write_case
 from typer.testing import CliRunner
 
 from clickseg.geometry import Grid
+from clickseg.importing import run as run_module
 from clickseg.importing.nifti import find_by_patterns
 from clickseg.importing.source import ImportingError, doubts_of_volume
-from clickseg.study import find_cases, labeled_cases
+from clickseg.placement import tell_mode
+from clickseg.study import PLACING_FOLDER, find_cases, labeled_cases, read_study
 from clickseg.volume import Volume, read_label, read_volume, write_volume
 
 PATTERNS = ("--t1ce", "{id}/{id}_t1.nii.gz", "--t2", "{id}/*_t2.nii.gz", "--label", "seg/{id}.nrrd")
@@ -126,6 +128,16 @@ def test_what_cannot_be_read_replaces_nothing(src, out):
     assert "1 imported, 1 not imported" in run(src, out, *PATTERNS, "--force").output
     assert "has no contrast" in (out / "import.html").read_text()
     assert content(out, "ab-1") == before
+
+
+def test_a_study_is_looked_at_with_its_t2_placed_as_in_its_folder(src, out, monkeypatch):
+    tell_mode(out / PLACING_FOLDER, "auto")
+    seen = []
+    monkeypatch.setattr(
+        run_module, "read_study", lambda *asked: seen.append(asked[2]) or read_study(*asked)
+    )
+    assert run(src, out, *PATTERNS).exit_code == 0
+    assert {placing.mode for placing in seen} == {"auto"}
 
 
 def test_what_cannot_be_read_leaves_nothing_behind(src, out):

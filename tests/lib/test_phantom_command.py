@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from disk import full_disk
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -114,6 +115,22 @@ def test_an_accepted_label_goes_to_the_history_with_its_clicks(tmp_path, options
     assert clicks.read_text() == "clicks"
     there = [] if "--unlabeled" in options else ["phantom-0001.nii.gz"]
     assert files(path.parent) == there
+
+
+def test_what_cannot_be_written_leaves_the_accepted_label(tmp_path):
+    assert run(tmp_path, *GRID).exit_code == 0
+    path, mended = accept(tmp_path)
+    before = files(tmp_path)
+    with full_disk(2000):
+        assert run(tmp_path, *GRID, "--force").exit_code != 0
+    assert files(tmp_path) == before
+    np.testing.assert_array_equal(read_label(path).array, mended)
+
+
+def test_an_outline_that_nobody_changed_is_no_history(tmp_path):
+    assert run(tmp_path, *GRID).exit_code == 0
+    assert "made 1 studies" in run(tmp_path, *GRID, "--force").output
+    assert history(tmp_path, "phantom-0001") == []
 
 
 def test_a_label_stays_where_references_go_elsewhere(tmp_path):

@@ -1,5 +1,8 @@
 """A click counts against what the reader saw when it was made, not against the start mask."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -48,6 +51,18 @@ def method(request):
     return GraphCut(None, "1", CutSettings(doubt_mm=None, likeness=0.5))
 
 
+def test_a_study_that_was_read_is_given_back_at_once(study, method):
+    session = method.open(study, EMPTY)
+    session.answer(CLICKS, DRAGS_MM)
+    alive = weakref.ref(session)
+    gc.disable()
+    try:
+        del session
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
 def test_from_nothing_a_background_click_takes_away_what_the_first_click_added(study, method):
     session = method.open(study, EMPTY)
     first = session.answer(FOUND, DRAGS_MM[:1]).mask
@@ -92,10 +107,10 @@ def test_each_answer_is_made_once_and_knows_what_was_seen():
         mask[len(clicks)] = 1
         return mask
 
-    answers = Seen(np.zeros(9, np.uint8), answer)
+    answers = Seen(np.zeros(9, np.uint8))
     clicks = tuple(click((n, 0, 0), True) for n in range(3))
-    mask = answers.after(clicks, (1.0, 2.0, 3.0))
+    mask = answers.after(clicks, (1.0, 2.0, 3.0), answer)
     assert mask.sum() == 3
     mask[:] = 0  # is the caller's own
-    assert answers.after(clicks, (1.0, 2.0, 3.0)).sum() == 3
+    assert answers.after(clicks, (1.0, 2.0, 3.0), answer).sum() == 3
     assert asked == [(1, (1.0,), [0]), (2, (1.0, 2.0), [0, 1]), (3, (1.0, 2.0, 3.0), [0, 1, 2])]

@@ -90,6 +90,28 @@ def test_a_run_goes_on_only_by_the_recipe_it_began_with(studies, tmp_path):
         begin(cases[1:], config, tmp_path)
 
 
+def test_a_run_that_an_earlier_pattern_of_patients_began_goes_on(studies, tmp_path):
+    slow = r"^(?:sub-)?((?:[A-Za-z]+[-_]?)*[0-9]+)"
+    now, cases = tiny(), labeled_cases(studies)
+    split = begin(cases, replace(now, split=replace(now.split, patient=slow)), tmp_path)
+    assert begin(cases, now, tmp_path) == split
+
+
+def test_a_run_tells_what_cannot_be_read_from_what_was_changed(studies, tmp_path):
+    shutil.copytree(studies, tmp_path / "studies")
+    config, cases = tiny(), labeled_cases(tmp_path / "studies")
+    away = tmp_path / "away.nii.gz"
+    cases[2].t1ce.rename(away)
+    begin(cases, config, tmp_path / "without")
+    away.rename(cases[2].t1ce)
+    with pytest.raises(ConfigError, match=f"began without {cases[2].case_id}, or"):
+        begin(cases, config, tmp_path / "without")
+    begin(cases, config, tmp_path / "with")
+    cases[2].t1ce.rename(away)
+    with pytest.raises(ConfigError, match=f"{cases[2].case_id} cannot be read"):
+        begin(cases, config, tmp_path / "with")
+
+
 def test_a_run_goes_on_only_with_the_files_it_began_with(studies, tmp_path):
     shutil.copytree(studies, tmp_path / "studies")
     config, cases = tiny(), labeled_cases(tmp_path / "studies")
@@ -97,7 +119,7 @@ def test_a_run_goes_on_only_with_the_files_it_began_with(studies, tmp_path):
     label = cases[2].label
     content = label.read_bytes()
     shutil.copyfile(cases[1].label, label)
-    with pytest.raises(ConfigError, match=f"other images or labels of {cases[2].case_id};"):
+    with pytest.raises(ConfigError, match=f"without {cases[2].case_id}, or with other images"):
         begin(cases, config, tmp_path / "run")
     label.write_bytes(content)
     begin(cases, config, tmp_path / "run")

@@ -212,11 +212,11 @@ class PacsDatastore(PacsIndex):
         image = self._known_image(image_id)
         seg = self._seg_of(image, mask)
         # What was there before is not newer, be the clock of its maker ahead of ours.
-        seg_time = max(made_when(seg), *(one.when for one in image.segs), "")
+        seg_made = max(made_when(seg), *(one.when for one in image.segs), "")
         of_pacs = {"dicom_seg": str(seg.SeriesInstanceUID)}
         self._pacs.store([seg])
         with self._held():
-            label_id = super()._accept(image_id, mask, info | of_pacs | {"seg_time": seg_time})
+            label_id = super()._accept(image_id, mask, info | of_pacs | {"seg_made": seg_made})
         self.last_saved |= of_pacs
         return label_id
 
@@ -268,7 +268,7 @@ class PacsDatastore(PacsIndex):
             return False
         with tempfile.TemporaryDirectory(dir=self._datastore_path, prefix=FETCHED) as name:
             mask = read_accepted(write_volume(Path(name, file.name), volume), file)
-            info = {"dicom_seg": seg.series_uid, "seg_time": seg.when}
+            info = {"dicom_seg": seg.series_uid, "seg_made": seg.when}
             with self._held():
                 self._init_from_datastore_file()
                 if self._waiting(image_id) == seg.version:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel
 from clickseg.atomic import write_text
 from clickseg.config import ConfigError
 from clickseg.dicom.listing import Listing, RemoteImage, RemoteSeg
+from clickseg.dicom.tumor import WHEN
 from clickseg.dicom.web import Pacs, PacsError, is_uid
 from clickseg.training.split import PATIENTS, told_patients
 from clickseg_app.datastore import FINAL, StudiesDatastore
@@ -143,7 +144,7 @@ class PacsIndex(StudiesDatastore):
             readable = (seg for seg in image.segs if seg.version not in self._unreadable)
             newest = next(readable, None)
             if newest is not None and _is_newer(newest, labels.get(FINAL)):
-                info: dict[str, Any] = {WAITING: newest.series_uid, "seg_time": newest.when}
+                info: dict[str, Any] = {WAITING: newest.series_uid, "seg_made": newest.when}
                 info |= {"ts": int(time.time()), "name": f"{image_id}.nii.gz"}
                 labels[FINAL] = DataModel(info=info, ext=".nii.gz")
                 changed += 1
@@ -195,16 +196,16 @@ def _info_of(image: RemoteImage) -> dict[str, Any]:
 
 def _awaited(label: DataModel) -> tuple[str, str] | None:
     uid = label.info.get(WAITING)
-    return None if uid is None else (uid, label.info.get("seg_time", ""))
+    return None if uid is None else (uid, label.info.get("seg_made", ""))
 
 
 def _is_newer(seg: RemoteSeg, label: DataModel | None) -> bool:
     """Tell whether a segmentation of the PACS takes the place of a label."""
     if label is None:
         return True
-    if "seg_time" in label.info:
-        return bool(seg.when > label.info["seg_time"])
-    saved = datetime.fromtimestamp(label.info.get("ts", 0)).strftime("%Y%m%d%H%M%S")  # as DICOM
+    if "seg_made" in label.info:
+        return bool(seg.when > label.info["seg_made"])
+    saved = datetime.fromtimestamp(label.info.get("ts", 0), UTC).strftime(WHEN)
     return seg.series_uid != label.info.get("dicom_seg") and seg.when > saved
 
 

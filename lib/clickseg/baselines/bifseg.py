@@ -95,7 +95,7 @@ class _Learning:
     has_learned: bool = False
 
     def __post_init__(self) -> None:
-        self.seen = Seen(self.start, self._answer)
+        self.seen = Seen(self.start)
         # As in use: its instance norms keep no statistics, and training mode would answer by depth.
         self.network.eval().requires_grad_(False)
         body: Any = self.network
@@ -104,7 +104,7 @@ class _Learning:
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
         """Cut, then learn and cut again; what earlier calls learned stays."""
-        return Answer(self.seen.after(clicks, drags_mm), None)
+        return Answer(self.seen.after(clicks, drags_mm, self._answer), None)
 
     def _answer(self, clicks: Clicks, drags_mm: tuple[float, ...], seen: Sequence[Mask]) -> Mask:
         region = region_of(self.study, self.start, clicks)

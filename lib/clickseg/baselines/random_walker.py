@@ -73,10 +73,10 @@ class _Walk:
     seen: Seen = field(init=False)
 
     def __post_init__(self) -> None:
-        self.seen = Seen(self.start, self._answer)
+        self.seen = Seen(self.start)
 
     def answer(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Answer:
-        return Answer(self.seen.after(clicks, drags_mm), None)
+        return Answer(self.seen.after(clicks, drags_mm, self._answer), None)
 
     def _answer(self, clicks: Clicks, drags_mm: tuple[float, ...], seen: Sequence[Mask]) -> Mask:
         region = region_of(self.study, self.start, clicks)

@@ -16,22 +16,22 @@ Answering = Callable[[Clicks, tuple[float, ...], Sequence[Mask]], Mask]
 
 
 class Seen:
-    """Answers of one study and start mask, each of them made once.
+    """Answers of one study and start mask, each of them made once."""
 
-    As far as ``answering`` does, an answer depends on its clicks and drags alone.
-    """
-
-    def __init__(self, start: Mask, answering: Answering) -> None:
+    def __init__(self, start: Mask) -> None:
         self._start = start
-        self._answering = answering
         self._masks: dict[tuple[Clicks, tuple[float, ...]], Mask] = {}
 
-    def after(self, clicks: Clicks, drags_mm: tuple[float, ...]) -> Mask:
-        """Return the mask after at least one click, and no other's array."""
+    def after(self, clicks: Clicks, drags_mm: tuple[float, ...], answering: Answering) -> Mask:
+        """Return the mask after at least one click, and no other's array.
+
+        ``answering`` is the same each time. It is given, not kept: a method of the session that
+        keeps this would hold study and masks in a circle, until it is looked for.
+        """
         seen = [self._start]
         for count in range(1, len(clicks) + 1):
             made = clicks[:count], drags_mm[:count]
             if made not in self._masks:
-                self._masks[made] = self._answering(*made, tuple(seen))
+                self._masks[made] = answering(*made, tuple(seen))
             seen.append(self._masks[made])
         return seen[-1].copy()

@@ -16,7 +16,8 @@ from clickseg.accepted import retract
 from clickseg.phantom.contours import read_outlines
 from clickseg.phantom.scanner import MIXED, check_grid
 from clickseg.phantom.write import T2_KINDS, Order, write_phantom
-from clickseg.study import LABEL_FOLDER
+from clickseg.record import RECORD_ENDING
+from clickseg.study import LABEL_FOLDER, newest_label
 
 
 def phantom(
@@ -152,7 +153,16 @@ def _each(
 
 
 def _make(order: Order, is_forced: bool) -> float:
-    """Make a study; the label in its way, or of the image that is replaced, goes to the history."""
-    if is_forced or order.labels == order.out / LABEL_FOLDER:
+    """Make a study; a reader's label in its way, or of the image before, goes to the history."""
+    return write_phantom(order, partial(_make_room, order, is_forced))
+
+
+def _make_room(order: Order, is_forced: bool) -> None:
+    folder = order.out / LABEL_FOLDER
+    label = newest_label(folder, order.case_id)
+    if label is None or not (is_forced or order.labels == folder):
+        return
+    has_record = (folder / f"{order.case_id}{RECORD_ENDING}").is_file()
+    # Without a record it is the outline that one of the same arguments got.
+    if has_record or label != order.paths()[2]:
         retract(order.out, order.case_id)
-    return write_phantom(order)

@@ -17,7 +17,7 @@ from pydicom.valuerep import format_number_as_ds
 from skimage.color import rgb2lab
 
 from clickseg.dicom.planes import IN_ONE_FILE, MALFORMED, is_enhanced, planes_of, stack
-from clickseg.dicom.tumor import CATEGORY, NEOPLASM, SCHWANNOMA, tumor_of, zone_of
+from clickseg.dicom.tumor import CATEGORY, NEOPLASM, SCHWANNOMA, tumor_of, zone_of_study
 from clickseg.geometry import Grid, ijk_to_ras, ras_to_ijk
 from clickseg.study import check_same_grid
 from clickseg.volume import ImageError, Volume
@@ -112,7 +112,7 @@ def write_seg(
     )
     dataset.SeriesDescription = series_description[:64]
     # One zone counts for all times, those that are copied from the image among them.
-    made = (label_time or datetime.now()).astimezone(zone_of(source[0]))
+    made = (label_time or datetime.now()).astimezone(zone_of_study(source[0]))
     now = datetime.now().astimezone(made.tzinfo)
     dataset.TimezoneOffsetFromUTC = made.strftime("%z")
     for of, when in (("InstanceCreation", now), ("Series", made), ("Content", made)):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
@@ -20,6 +19,9 @@ from clickseg.volume import ImageError
 CATEGORY = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 NEOPLASM = Code("108369006", "SCT", "Neoplasm")
 SCHWANNOMA = Code("126949007", "SCT", "Vestibular schwannoma")
+
+WHEN = "%Y%m%d%H%M%S.%f"
+"""How a time is written, so that the later of two is the greater text."""
 
 _NAMES = re.compile(r"schwann|neuroma|neurinoma|tumou?r|neoplasm|\bVS\b", re.IGNORECASE)
 """What other programs call the segment."""
@@ -63,18 +65,19 @@ def made_last(segs: Sequence[Dataset]) -> list[Dataset]:
 
 
 def made_when(seg: Dataset) -> str:
-    """Return when a SEG was made, as ``YYYYMMDDHHMMSS.FFFFFF``: its content, else its series.
+    """Return when a SEG was made, in UTC as ``WHEN``: its content, else its series.
 
-    It is in the zone of this machine, as what does not say its zone is taken to be.
+    A SEG that does not say its zone is taken to be of this machine's. Empty where it says nothing,
+    and what it says where that is no time.
     """
     for of in ("Content", "Series", "InstanceCreation", "Study"):
         if seg.get(f"{of}Date"):
-            when = f"{seg[f'{of}Date'].value}{seg.get(f'{of}Time') or ''}"
-            if zone_of(seg) is not None:
-                with suppress(ValueError, OverflowError):  # it is no time, and stays as it is
-                    here = DT(f"{when}{seg.TimezoneOffsetFromUTC}").astimezone()
-                    return here.strftime("%Y%m%d%H%M%S.%f")
-            return when
+            said = f"{seg[f'{of}Date'].value}{seg.get(f'{of}Time') or ''}"
+            zone = "" if zone_of(seg) is None else seg.TimezoneOffsetFromUTC
+            try:
+                return DT(f"{said}{zone}").astimezone(UTC).strftime(WHEN)
+            except (ValueError, OverflowError):
+                return said
     return ""
 
 
@@ -84,6 +87,19 @@ def zone_of(dataset: Dataset) -> tzinfo | None:
         return datetime.strptime(str(dataset.get("TimezoneOffsetFromUTC")), "%z").tzinfo
     except ValueError:
         return None
+
+
+def zone_of_study(dataset: Dataset) -> tzinfo | None:
+    """Return the zone of the times that a dataset has of its study.
+
+    Where it does not say, it is this machine's at that time of the year; None where there is no
+    time either.
+    """
+    try:
+        there = DT(f"{dataset.StudyDate}{dataset.get('StudyTime') or ''}").astimezone().tzinfo
+    except (AttributeError, ValueError, OverflowError):
+        there = None
+    return zone_of(dataset) or there
 
 
 def _codes_of(segment: Dataset) -> set[str]:

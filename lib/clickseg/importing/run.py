@@ -17,7 +17,7 @@ from clickseg.importing.place import Place
 from clickseg.importing.source import Source, Wishes
 from clickseg.metrics import volume_ml
 from clickseg.parallel import in_processes
-from clickseg.study import Case, find_case, read_case_label, read_study
+from clickseg.study import Case, find_case, placing_of, read_case_label, read_study
 
 
 class State(StrEnum):
@@ -86,14 +86,14 @@ def do(job: Job) -> Outcome:
         place.finish()
         if place.is_imported() and not job.is_forced:
             facts = json.loads(place.provenance.read_text(encoding="utf-8"))
-            return _look(find_case(place.t1ce), facts, State.THERE)
+            return _look(place, find_case(place.t1ce), facts, State.THERE)
         if not job.is_forced and (other := place.in_the_way()) is not None:
             where = other.relative_to(job.out)
             return _failed(place, f"{where} is there already; --force replaces it")
         loaded = job.source.load(job.wishes)
         facts = loaded.facts | {"warnings": loaded.warnings, "clickseg": __version__}
         # Before it replaces anything: a study that nobody can read must cost no other.
-        outcome = _look(place.prepare(loaded, facts), facts, State.IMPORTED)
+        outcome = _look(place, place.prepare(loaded, facts), facts, State.IMPORTED)
         place.put()
         return outcome
     except Exception as error:  # of 242 studies one must not end the others, whatever it has
@@ -105,9 +105,9 @@ def _failed(place: Place, reason: str) -> Outcome:
     return Outcome(place.case_id, State.FAILED, reason)
 
 
-def _look(case: Case, facts: Mapping[str, Any], state: State) -> Outcome:
-    """Read a study back as every other part of the project reads it, measure and draw it."""
-    study = read_study(case.t1ce, case.t2)
+def _look(place: Place, case: Case, facts: Mapping[str, Any], state: State) -> Outcome:
+    """Read a study as every other part of the project will read it there, measure and draw it."""
+    study = read_study(case.t1ce, case.t2, placing_of(place.t1ce))
     if case.label is None:
         return Outcome(case.case_id, state, facts=facts)
     label = read_case_label(case, study.grid)

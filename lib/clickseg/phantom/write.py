@@ -1,8 +1,11 @@
 """Write phantom studies to a folder, laid out as the app reads it."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from clickseg.atomic import replacing
 from clickseg.phantom.contours import Outlines
 from clickseg.phantom.fields import generator
 from clickseg.phantom.make import T2_KINDS, make_phantom
@@ -10,6 +13,8 @@ from clickseg.phantom.scanner import MIXED
 from clickseg.volume import EXTENSIONS, find_image, write_volume
 
 T2_FOLDER = "t2"
+
+ENDING = ".nii.gz"
 
 __all__ = ["T2_FOLDER", "T2_KINDS", "Order", "write_phantom"]
 
@@ -52,7 +57,7 @@ class Order:
 
     def paths(self) -> tuple[Path, Path | None, Path | None]:
         """Return where T1ce, T2 and outline go; None where there is none."""
-        name = f"{self.case_id}.nii.gz"
+        name = f"{self.case_id}{ENDING}"
         t2 = self.out / T2_FOLDER / name if self.has_t2 else None
         return self.out / name, t2, self.labels / name if self.labels else None
 
@@ -64,23 +69,21 @@ class Order:
         )
 
 
-def write_phantom(order: Order) -> float:
+def write_phantom(order: Order, make_room: Callable[[], None] = lambda: None) -> float:
     """Make and write one study; return the volume of its outline in ml.
 
     The T1ce comes last: a reader that sees it finds the other files too. A T2 of an earlier one
-    goes.
+    goes. ``make_room`` is called when all is on the disk, and nothing at its place yet.
     """
     phantom = make_phantom(
         order.seed, order.index, order.grid, order.outlines, order.t2_kind, not order.has_tumor
     )
     t1ce, t2, label = order.paths()
-    if t2 is not None:
-        write_volume(t2, phantom.t2)
-    for ending in EXTENSIONS:
-        other = order.out / T2_FOLDER / f"{order.case_id}{ending}"
-        if other != t2:
-            other.unlink(missing_ok=True)
-    if label is not None:
-        write_volume(label, phantom.label)
-    write_volume(t1ce, phantom.t1ce)
+    with ExitStack() as stack:  # what is begun first comes to its place last
+        for path, volume in ((t1ce, phantom.t1ce), (label, phantom.label), (t2, phantom.t2)):
+            if path is not None:
+                write_volume(stack.enter_context(replacing(path, ENDING)), volume)
+        make_room()
+        for ending in EXTENSIONS:
+            (order.out / T2_FOLDER / f"{order.case_id}{ending}").unlink(missing_ok=True)
     return phantom.volume_ml

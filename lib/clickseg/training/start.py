@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from clickseg.training.split import (
     Split,
     only,
     patient_of,
+    quick,
     read_split,
     split_cases,
     told_of,
@@ -85,7 +87,7 @@ def adopt_split(cases: Sequence[Case], given: Split, config: RecipeConfig, out: 
 def _begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
     out.mkdir(parents=True, exist_ok=True)
     recipe = out / "config.yaml"
-    if recipe.is_file() and load_recipe(recipe, type(config)) != config:
+    if recipe.is_file() and _quick(load_recipe(recipe, type(config))) != _quick(config):
         raise ConfigError(f"{recipe} is another recipe than the one given; use another --out")
     save_config(config, recipe)
     _check_contents(cases, out / CONTENTS)
@@ -102,6 +104,11 @@ def _begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
     return split
 
 
+def _quick(config: RecipeConfig) -> RecipeConfig:
+    """Return a recipe by which patients are told as by an earlier pattern, for comparing."""
+    return replace(config, split=replace(config.split, patient=quick(config.split.patient)))
+
+
 def _check_contents(cases: Sequence[Case], path: Path) -> None:
     """Note what the files of a run hold; refuse to go on with others."""
     now = {}
@@ -112,10 +119,14 @@ def _check_contents(cases: Sequence[Case], path: Path) -> None:
             now[case.case_id] = ""
     began = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     others = [name for name in now if began.get(name, now[name]) != now[name]]
+    if missing := [name for name in others if not now[name]]:
+        raise ConfigError(
+            f"{', '.join(missing[:5])} cannot be read; {path.parent} began with what it was"
+        )
     if others:
         raise ConfigError(
-            f"{path.parent} began with other images or labels of {', '.join(others[:5])}; "
-            "use another --out"
+            f"{path.parent} began without {', '.join(others[:5])}, or with other images or labels "
+            "of it; use another --out"
         )
     write_text(path, json.dumps(began | now, indent=1) + "\n")
 
