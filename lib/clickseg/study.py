@@ -20,6 +20,7 @@ from clickseg.cache import ByteCache, Fingerprints
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.placement import Placing, place, read_placing
 from clickseg.registration import Mode, Registration
+from clickseg.resampling import resample
 from clickseg.volume import (
     EXTENSIONS,
     ImageError,
@@ -27,7 +28,6 @@ from clickseg.volume import (
     find_image,
     read_label,
     read_volume,
-    resample,
     stem_of,
 )
 

@@ -25,7 +25,7 @@ from nibabel.spatialimages import HeaderDataError, ImageDataError
 from numpy.typing import NDArray
 
 from clickseg.atomic import replacing
-from clickseg.geometry import LPS_FROM_RAS, Grid, ijk_to_ras, ras_to_ijk
+from clickseg.geometry import LPS_FROM_RAS, Grid
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 """The file name endings of images, in the order in which they are looked for."""
@@ -171,30 +171,6 @@ def _is_whole(path: Path, voxel_bytes: int, is_gzip: bool) -> bool:
     return told == (voxel_bytes if is_nrrd else header + voxel_bytes) % (1 << 32)
 
 
-def resample(volume: Volume, grid: Grid) -> tuple[NDArray[np.float32], float]:
-    """Bring an image onto another grid by physical coordinates, linearly; 0 outside of it.
-
-    Returns:
-        The image on ``grid``, and how much both overlap: the share of the smaller that lies in the
-        other, so that a thin slab within a whole head overlaps fully.
-    """
-    if volume.grid == grid:
-        return volume.array.astype(np.float32, copy=False), 1.0
-    source = Volume(volume.array.astype(np.float32, copy=False), volume.grid)
-    moved = sitk.Resample(as_image(source), _image_of_grid(grid), sitk.Transform(), sitk.sitkLinear)
-    overlap = max(_share_inside(volume.grid, grid), _share_inside(grid, volume.grid))
-    return sitk.GetArrayFromImage(moved).transpose(), overlap
-
-
-def _share_inside(grid: Grid, other: Grid) -> float:
-    """Return the share of the voxels of a grid, a sample of them, that lie in another."""
-    axes = [np.arange(0, n, max(1, n // 32)) for n in grid.shape]
-    ijk = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    there_ijk = ras_to_ijk(ijk_to_ras(ijk, grid.affine), other.affine)
-    inside = (there_ijk > -0.5) & (there_ijk < np.array(other.shape) - 0.5)
-    return float(inside.all(axis=1).mean())
-
-
 def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
     """Read a file after a look at its header."""
     stem_of(path)
@@ -309,17 +285,12 @@ def _grid_of(image: sitk.ImageFileReader, path: Path) -> Grid:
 def as_image(volume: Volume) -> sitk.Image:
     """Return an image as SimpleITK's, with its geometry in LPS."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.transpose()))
-    _set_geometry(image, volume.grid)
+    set_geometry(image, volume.grid)
     return image
 
 
-def _image_of_grid(grid: Grid) -> sitk.Image:
-    image = sitk.Image(list(grid.shape), sitk.sitkUInt8)
-    _set_geometry(image, grid)
-    return image
-
-
-def _set_geometry(image: sitk.Image, grid: Grid) -> None:
+def set_geometry(image: sitk.Image, grid: Grid) -> None:
+    """Say where the voxels of an image of SimpleITK lie."""
     lps = LPS_FROM_RAS @ grid.affine
     image.SetSpacing(grid.spacing_mm.tolist())
     image.SetOrigin(lps[:3, 3].tolist())

@@ -18,7 +18,8 @@ from clickseg.dicom.read import read_series
 from clickseg.dicom.web import Pacs
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.phantom.write import write_phantom
-from clickseg.volume import Volume, read_label, read_volume, resample
+from clickseg.resampling import resample
+from clickseg.volume import Volume, read_label, read_volume
 from clickseg_app.orthanc import Orthanc, free_port
 from clickseg_app.serve_ohif import send, stop_group
 

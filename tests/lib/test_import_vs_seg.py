@@ -27,8 +27,9 @@ from clickseg.geometry import Grid
 from clickseg.importing.place import Place
 from clickseg.importing.source import ImportingError
 from clickseg.importing.vs_seg import official_split, scan
+from clickseg.resampling import resample
 from clickseg.training.split import Split, read_split, write_split
-from clickseg.volume import Volume, read_label, read_volume, resample
+from clickseg.volume import Volume, read_label, read_volume
 
 
 @pytest.mark.parametrize("scheme", ["descriptive", "classic"])

@@ -8,7 +8,7 @@ from clickseg.phantom import Outlines, make_phantom
 from clickseg.phantom.contours import outline_lattice
 from clickseg.phantom.make import _label, _place_tumor
 from clickseg.phantom.scanner import MIXED, axial_grid, choose_grid
-from clickseg.volume import resample
+from clickseg.resampling import resample
 
 SMALL = "101x89x23"
 

@@ -12,13 +12,13 @@ from strategies import affines
 
 from clickseg import volume as volume_module
 from clickseg.geometry import Grid, ijk_to_ras
+from clickseg.resampling import resample
 from clickseg.volume import (
     ImageError,
     Volume,
     find_image,
     read_label,
     read_volume,
-    resample,
     stem_of,
     write_volume,
 )

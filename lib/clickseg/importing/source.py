@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from clickseg.geometry import Grid
+from clickseg.resampling import resample
 from clickseg.study import SMALLEST_OVERLAP
-from clickseg.volume import Volume, resample
+from clickseg.volume import Volume
 
 SMALLEST_ML, LARGEST_ML = 0.02, 40.0
 """Tumors of radiosurgery beyond these volumes are imported with a warning."""
