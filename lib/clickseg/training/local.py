@@ -127,8 +127,8 @@ def region_study(case: Prepared, config: LocalConfig) -> Study:
 def _patch_size(config: LocalConfig) -> Voxel:
     """Return a patch that holds a cut around any click near its center.
 
-    Of a click farther away the cut's far side is filled with the patch's last voxels: each click
-    would be held by patches of eight times as many voxels, which take as much longer to draw.
+    Of a click farther away the cut's far side is filled with the patch's last voxels. Patches with
+    room for all within reach train a third longer and came to the same after one to five clicks.
     """
     i, j, k = (
         size + int(2 * np.ceil(config.visible_mm / spacing / 2))
