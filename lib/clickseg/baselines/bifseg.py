@@ -112,7 +112,8 @@ class _Learning:
         box = self._box(region)
         prob = self._prob(box, region, before) if self.has_learned else before
         first = prob.copy()
-        contradict(first, region, drags_mm, [before[region.where] > 0 for before in seen])
+        shown = [mask[region.where] > 0 for mask in seen]
+        contradict(first, region, drags_mm, shown)
         found = cut(CUT, region, first)
         for _ in range(ROUNDS):
             self._learn(box, region, found, prob)
@@ -153,9 +154,9 @@ class _Learning:
             said = segment_prob(self.network, self._image(box), patch, self.config.mirror)
         where, values = box.put_back(said, self.start.shape)  # type: ignore[arg-type]
         image = self.study.image[(slice(None), *where)]
-        seen = with_edges(values[0].numpy(), image, region.spacing_mm, self.config)
+        laid = with_edges(values[0].numpy(), image, region.spacing_mm, self.config)
         prob = before.copy()
-        _lay(seen, where, prob, region.where)
+        _lay(laid, where, prob, region.where)
         return without_left_out(prob, region)
 
     def _learn(

@@ -28,7 +28,7 @@ from clickseg.modelfile import Manifest, save_model
 from clickseg.study import Case, read_case_label, read_study
 from clickseg.training.loop import Run
 from clickseg.training.prepare import contents_of
-from clickseg.training.processes import is_first, wait
+from clickseg.training.processes import by_first, is_first
 from clickseg.training.split import (
     SPLIT_NAME,
     Split,
@@ -57,12 +57,7 @@ def begin(cases: Sequence[Case], config: RecipeConfig, out: Path) -> Split:
         ConfigError: if the folder holds a run of another recipe, of other cases, or of other
             images or labels by the same names.
     """
-    if not is_first():  # the first process has checked and written it all
-        wait()
-        return read_split(out / SPLIT_NAME)
-    split = _begin(cases, config, out)
-    wait()
-    return split
+    return by_first(lambda: _begin(cases, config, out))
 
 
 def adopt_split(cases: Sequence[Case], given: Split, config: RecipeConfig, out: Path) -> None:
