@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from clickseg.atomic import write_text
 
-_STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid")
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -30,7 +30,7 @@ class ConfigError(ValueError):
     """A configuration is not what was wanted; the text names key, value and expectation."""
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class NetworkConfig:
     """A network by its name in ``networks.build_network``, with its arguments."""
 
@@ -38,7 +38,7 @@ class NetworkConfig:
     arguments: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LossConfig:
     """A loss by its name in ``losses.build_loss``, with its arguments."""
 
@@ -46,7 +46,7 @@ class LossConfig:
     arguments: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FitConfig:
     """How long and how fast one network is trained.
 
@@ -64,7 +64,7 @@ class FitConfig:
     average: Annotated[float, Field(ge=0, lt=1)]  # decay of the running mean that is kept; 0: none
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class SplitConfig:
     """How cases are divided; all studies of one patient fall on one side.
 
@@ -75,7 +75,7 @@ class SplitConfig:
     validation: Share
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class DropConfig:
     """How often a sequence is left out in training, so that the network does without it."""
 
@@ -83,7 +83,7 @@ class DropConfig:
     t2: Share
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LocateConfig:
     """The coarse network that finds the tumor in the whole volume."""
 
@@ -93,7 +93,7 @@ class LocateConfig:
     fit: FitConfig
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class SmallPatchConfig:
     """Smaller patches, on which a share of the steps of a training is made: they take less time."""
 
@@ -101,7 +101,7 @@ class SmallPatchConfig:
     share: Share
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class SegmentConfig:
     """The fine network that outlines it in a small region."""
 
@@ -113,7 +113,7 @@ class SegmentConfig:
     fit: FitConfig
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class EdgesConfig:
     """How outlines are laid where the image has an edge.
 
@@ -127,7 +127,7 @@ class EdgesConfig:
     steps: Count
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class BorderConfig:
     """What a border costs: ``weight`` and ``sigma`` as in ``neighbors.alike``."""
 
@@ -135,14 +135,14 @@ class BorderConfig:
     sigma: Positive
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class PassBorderConfig(BorderConfig):
     """The same for the pass of a click, which is not to wait: ``steps`` towards the cheapest."""
 
     steps: Count
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class TwoStageConfig:
     """Initial segmentation: locate coarsely, then outline finely.
 
@@ -162,7 +162,7 @@ class TwoStageConfig:
     fold_epochs: Count
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class WholeVolumeConfig:
     """Initial segmentation as published: one network on the shrunken volume."""
 
@@ -173,7 +173,7 @@ class WholeVolumeConfig:
     fit: FitConfig
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LocalConfig:
     """Correction by fused passes on boxes of fixed size in mm around the clicks.
 
@@ -199,7 +199,7 @@ class LocalConfig:
     real: Share
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class PasteConfig:
     """Correction as published: 2D cuts, each pasted over what was there.
 
@@ -219,50 +219,7 @@ class PasteConfig:
     unchanged: Share
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class PlanarConfig:
-    """A click network on axial slices, to compare with: RITM or FocalClick.
-
-    ``window`` is what the network sees, in pixels a side, a multiple of 16 since it is halved four
-    times; it is laid ``margin`` times around mask and clicks, and is at least ``smallest_mm`` wide;
-    FocalClick's second one, around what changed, at least ``focus_mm``. ``start``: share of
-    training items that begin with a faulty mask, the others begin with nothing. ``real``: share of
-    faulty masks that are real errors, where a training is given some; the rest are simulated.
-    """
-
-    method: Literal["ritm", "focal_click"]
-    disks: Literal["static", "dynamic", "joined"]
-    radius_px: Positive
-    window: Annotated[int, Field(ge=16, multiple_of=16)]
-    smallest_mm: Positive
-    focus_mm: Positive
-    margin: Annotated[float, Field(ge=1)]
-    filters: tuple[Count, Count, Count, Count]
-    fit: FitConfig
-    start: Share
-    real: Share = 0.0
-    drop: DropConfig
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class DeepEditConfig:
-    """DeepEdit, to compare with: one network that segments with clicks or without.
-
-    It sees ``patch`` voxels around the start mask or the first click. ``deepgrow``: share of steps
-    with clicks, of which ``interactions`` are made, each with a falling probability.
-    """
-
-    method: Literal["deep_edit"]
-    spacing_mm: Spacing
-    patch: Size3
-    network: NetworkConfig
-    deepgrow: Share
-    interactions: Count
-    fit: FitConfig
-    drop: DropConfig
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class RecipeConfig:
     """What every recipe says."""
 
@@ -271,14 +228,7 @@ class RecipeConfig:
     split: SplitConfig
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class RivalConfig(RecipeConfig):
-    """The recipe of a trained method to compare with."""
-
-    rival: Annotated[PlanarConfig | DeepEditConfig, Field(discriminator="method")]
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config(RecipeConfig):
     """One recipe of ours or the published one, whole."""
 

@@ -11,8 +11,9 @@ from report import Timings
 from scipy import ndimage
 
 from clickseg.baselines.method import Method
+from clickseg.baselines.recipe import RivalConfig
 from clickseg.baselines.rivals import build_rival, name_of
-from clickseg.config import RivalConfig, load_recipe
+from clickseg.config import load_recipe
 from clickseg.evaluation.methods import BUILDERS, TRAINED, build_method
 from clickseg.evaluation.reading import read
 from clickseg.precision import one_thread

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clickseg.baselines.recipe import RivalConfig
 from clickseg.baselines.rivals import name_of
 from clickseg.config import (
     ConfigError,
     LocalConfig,
     PasteConfig,
-    RivalConfig,
     TwoStageConfig,
     WholeVolumeConfig,
     as_values,

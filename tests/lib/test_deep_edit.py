@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from clickseg.baselines.deep_edit import DeepEdit, guided, points_by_label
+from clickseg.baselines.recipe import RivalConfig
 from clickseg.clicks import Click
-from clickseg.config import RivalConfig, load_recipe
+from clickseg.config import load_recipe
 from clickseg.geometry import Grid
 from clickseg.networks import build_network
 from clickseg.study import Study

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from clickseg.baselines.recipe import RivalConfig
 from clickseg.baselines.rivals import build_rival
-from clickseg.config import RivalConfig, load_recipe
+from clickseg.config import load_recipe
 from clickseg.evaluation import run
 from clickseg.evaluation.methods import ON_INITIAL, build_method
 from clickseg.modelfile import Manifest, save_model

@@ -16,8 +16,9 @@ from clickseg.baselines.planar import (
     changed_near,
     draw_disks,
 )
+from clickseg.baselines.recipe import RivalConfig
 from clickseg.clicks import Click
-from clickseg.config import ConfigError, RivalConfig, checked, load_recipe
+from clickseg.config import ConfigError, checked, load_recipe
 from clickseg.geometry import Grid
 from clickseg.networks.click_unet import Refiner
 from clickseg.study import Study

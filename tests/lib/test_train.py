@@ -10,11 +10,11 @@ import torch
 from tiny import DEFAULT, tiny, write_case
 from typer.testing import CliRunner
 
+from clickseg.baselines.recipe import RivalConfig
 from clickseg.cli import app
 from clickseg.clicks import Click
 from clickseg.config import (
     ConfigError,
-    RivalConfig,
     SmallPatchConfig,
     config_from,
     load_config,

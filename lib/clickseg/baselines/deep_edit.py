@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clickseg.baselines.method import Answer, Mask, Session
+from clickseg.baselines.recipe import DeepEditConfig
 from clickseg.baselines.strokes import FromNothing
 from clickseg.boxes import bounding_box, center_of
 from clickseg.clicks import Clicks, voxels_of
-from clickseg.config import DeepEditConfig
 from clickseg.cuts import Box
 from clickseg.precision import answering
 from clickseg.study import Study

@@ -25,9 +25,9 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from clickseg.baselines.method import Answer, Mask, Session
+from clickseg.baselines.recipe import PlanarConfig
 from clickseg.baselines.strokes import FromNothing
 from clickseg.clicks import Clicks, voxels_of
-from clickseg.config import PlanarConfig
 from clickseg.cuts import Box
 from clickseg.networks.click_unet import ClickUNet, Refiner
 from clickseg.precision import answering

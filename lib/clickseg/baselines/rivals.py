@@ -9,7 +9,8 @@ from torch import nn
 from clickseg.baselines.deep_edit import DeepEdit
 from clickseg.baselines.method import Method, version_of
 from clickseg.baselines.planar import Planar, PlanarNetwork
-from clickseg.config import DeepEditConfig, PlanarConfig, RivalConfig, checked
+from clickseg.baselines.recipe import DeepEditConfig, PlanarConfig, RivalConfig
+from clickseg.config import checked
 from clickseg.modelfile import ModelError, load_weights, read_manifest
 from clickseg.networks import build_network
 

@@ -10,8 +10,9 @@ from typing import Annotated
 import torch
 import typer
 
+from clickseg.baselines.recipe import RivalConfig
 from clickseg.commands.device import Device
-from clickseg.config import Config, RivalConfig, load_config, load_recipe
+from clickseg.config import Config, load_config, load_recipe
 from clickseg.learning.settings import UPDATE, load_update
 from clickseg.learning.store import ModelStore
 from clickseg.learning.update import update_model

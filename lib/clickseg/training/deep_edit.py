@@ -23,7 +23,7 @@ from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
 from clickseg.baselines.deep_edit import LABELS, Points, guided
-from clickseg.config import DeepEditConfig
+from clickseg.baselines.recipe import DeepEditConfig
 from clickseg.metrics import dice
 from clickseg.reader import next_click
 from clickseg.training.augment import augment, augmentation, drop_sequences

@@ -33,7 +33,7 @@ from clickseg.baselines.planar import (
     changed_near,
     whole_logits,
 )
-from clickseg.config import PlanarConfig
+from clickseg.baselines.recipe import PlanarConfig
 from clickseg.cuts import Box
 from clickseg.metrics import dice
 from clickseg.mistakes import deformed_mistake

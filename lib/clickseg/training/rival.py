@@ -15,8 +15,9 @@ from torch import Tensor
 
 from clickseg.atomic import write_text
 from clickseg.baselines.planar import PlanarNetwork
+from clickseg.baselines.recipe import DeepEditConfig, RivalConfig
 from clickseg.baselines.rivals import NAME
-from clickseg.config import ConfigError, DeepEditConfig, RivalConfig
+from clickseg.config import ConfigError
 from clickseg.metrics import dice
 from clickseg.modelfile import Manifest
 from clickseg.networks import build_network

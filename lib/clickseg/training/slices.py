@@ -10,8 +10,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from clickseg.baselines.planar import Plane, Slice
+from clickseg.baselines.recipe import PlanarConfig
 from clickseg.boxes import bounding_box, center_of
-from clickseg.config import PlanarConfig
 from clickseg.cuts import Box
 from clickseg.drags import drag_range_mm
 from clickseg.reader import next_click
