@@ -1,9 +1,7 @@
 """A server takes published models without a restart, or stays with the old and tries again."""
 
-import inspect
 import os
 import shutil
-import threading
 import time
 
 import pytest
@@ -12,23 +10,14 @@ from clickseg.learning.store import ModelStore
 from clickseg.modelfile import load_weights, read_manifest, save_model
 from clickseg.networks import build_network
 from clickseg_app.requests import Folders
-from clickseg_app.settings import read_settings
+from clickseg_app.served import LOAD_PAUSE_S, ServedEngine
 
 pytestmark = pytest.mark.filterwarnings("ignore:'crypt' is deprecated")  # of what logs users in
 
 
 @pytest.fixture
-def app(tmp_path, weights):
-    from clickseg_app.app import ClickSegApp
-
-    made = object.__new__(ClickSegApp)  # without the server around it
-    made.settings = read_settings({})
-    made.store = ModelStore(tmp_path / "store", weights)
-    made._registration = "header"
-    made._engine, made._loaded_state = None, None
-    made._failed_state, made._load_again_s, made._load_pause_s = None, 0.0, 5.0
-    made._engine_lock = threading.Lock()
-    return made
+def served(tmp_path, weights):
+    return ServedEngine(ModelStore(tmp_path / "store", weights), "cpu", 1 << 20, "header")
 
 
 def another(folder, weights, by=0.01):
@@ -42,38 +31,41 @@ def another(folder, weights, by=0.01):
     return folder
 
 
-def test_a_model_that_cannot_be_loaded_yet_is_taken_later(app, tmp_path, weights):
-    before = app.engine().models.hashes
-    published = app.store.publish("correction", another(tmp_path / "made", weights))
+def test_a_model_that_cannot_be_loaded_yet_is_taken_later(served, tmp_path, weights):
+    before = served.engine().models.hashes
+    published = served.store.publish("correction", another(tmp_path / "made", weights))
     file = published.folder / "correction.pt"
     shutil.move(file, tmp_path / "aside.pt")
-    assert app.engine().models.hashes == before
+    assert served.engine().models.hashes == before
     shutil.move(tmp_path / "aside.pt", file)
-    assert app.engine().models.hashes == before  # not at each request: a load takes its time
-    app._load_again_s = 0.0  # the pause is over
-    after = app.engine().models.hashes
+    assert served.engine().models.hashes == before  # not at each request: a load takes its time
+    served._load_again_s = 0.0  # the pause is over
+    after = served.engine().models.hashes
     assert after == before | {"correction": published.manifest().short_hash}
 
 
 def test_a_failed_load_holds_up_no_other_version_and_is_tried_at_least_each_minute(
-    app, tmp_path, weights
+    served, tmp_path, weights
 ):
-    longest_s = inspect.getmodule(type(app)).LOAD_PAUSE_S[1]
-    base = app.engine().models.hashes
-    broken = app.store.publish("correction", another(tmp_path / "made", weights))
+    longest_s = LOAD_PAUSE_S[1]
+    base = served.engine().models.hashes
+    broken = served.store.publish("correction", another(tmp_path / "made", weights))
     file = broken.folder / "correction.pt"
     shutil.move(file, tmp_path / "aside.pt")
     for _ in range(9):
-        app._load_again_s = 0.0
-        assert app.engine().models.hashes == base
-    assert app._load_pause_s == longest_s
-    assert 0 < app._load_again_s - time.monotonic() <= longest_s
-    better = app.store.publish("correction", another(tmp_path / "made", weights, by=0.02))
-    after = app.engine().models.hashes  # this one has not failed
+        served._load_again_s = 0.0
+        assert served.engine().models.hashes == base
+    assert served._load_pause_s == longest_s
+    assert 0 < served._load_again_s - time.monotonic() <= longest_s
+    better = served.store.publish("correction", another(tmp_path / "made", weights, by=0.02))
+    after = served.engine().models.hashes  # this one has not failed
     assert after == base | {"correction": better.manifest().short_hash}
 
 
-def test_half_files_of_a_killed_process_are_removed_when_nobody_writes_them(app, tmp_path):
+def test_half_files_of_a_killed_process_are_removed_when_nobody_writes_them(tmp_path):
+    from clickseg_app.app import ClickSegApp
+
+    app = object.__new__(ClickSegApp)  # without the server around it
     app._sessions, app._is_pacs = None, False
     app.folders = Folders(tmp_path / "studies", tmp_path / "uploads", tmp_path / "sessions")
     names = {
@@ -100,9 +92,9 @@ def test_half_files_of_a_killed_process_are_removed_when_nobody_writes_them(app,
     assert not [name for name in left if name.endswith("9")]
 
 
-def test_models_are_loaded_once(app, tmp_path, weights, monkeypatch):
-    app.engine()
-    app.store.publish("correction", another(tmp_path / "made", weights))
-    app.engine()
-    monkeypatch.setattr(app.store, "load", lambda _: pytest.fail("loaded again"))
-    app.engine()
+def test_models_are_loaded_once(served, tmp_path, weights, monkeypatch):
+    served.engine()
+    served.store.publish("correction", another(tmp_path / "made", weights))
+    served.engine()
+    monkeypatch.setattr(served.store, "load", lambda _: pytest.fail("loaded again"))
+    served.engine()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,6 @@ from clickseg.engine import Engine
 from clickseg.geometry import Grid
 from clickseg.learning.settings import load_update
 from clickseg.learning.store import ModelStore, published_in
-from clickseg.modelfile import ModelError
 from clickseg.models import WEIGHTS
 from clickseg.placement import tell_mode
 from clickseg.process import (
@@ -48,6 +45,7 @@ from clickseg_app.infer import ClickTask, EditTask, InitialTask
 from clickseg_app.pacs import FETCHED, PacsDatastore
 from clickseg_app.requests import LABEL, Folders, find_source, is_true
 from clickseg_app.routes import mend_routes
+from clickseg_app.served import ServedEngine
 from clickseg_app.settings import read_settings
 from clickseg_app.strategy import make_strategies
 from clickseg_app.train import UpdateTask
@@ -59,9 +57,6 @@ SYSTEM_TEMP = tempfile.gettempdir()
 
 MORE_OFFERS = 3
 """So many studies of a PACS that cannot be read are passed over before a reader is told of one."""
-
-LOAD_PAUSE_S = 5.0, 60.0
-"""After published models could not be loaded: at first, then each time twice as long, at most."""
 
 
 class ClickSegApp(MONAILabelApp):
@@ -78,9 +73,6 @@ class ClickSegApp(MONAILabelApp):
             WEIGHTS if self.settings.use_pretrained_model else Path(app_dir) / "model"
         )
         self.store = ModelStore(published_in(Path(app_dir) / "model", folder), folder)
-        self._loaded_state: tuple[int, int] | None = None
-        self._failed_state: tuple[int, int] | None = None
-        self._load_again_s, self._load_pause_s = 0.0, LOAD_PAUSE_S[0]
         # The server puts uploads where temporary files go: a folder of our own tells them from
         # whatever else a request may name.
         self._uploads = tempfile.TemporaryDirectory(prefix="vs-clickseg-", dir=SYSTEM_TEMP)
@@ -97,12 +89,13 @@ class ClickSegApp(MONAILabelApp):
         self._registration: Mode = self.settings.registration or (
             "auto" if self._is_pacs else "header"
         )
+        self._served = ServedEngine(
+            self.store, self.settings.device, self.settings.cache_mb << 20, self._registration
+        )
         self._scores = BackgroundScores(self.folders.studies, self._model_folders, self._bring)
         # One number of threads for every thread of the server: sums depend on it, bit for bit.
         torch.set_num_threads(torch.get_num_threads())
         torch.backends.cudnn.benchmark = False
-        self._engine: Engine | None = None
-        self._engine_lock = threading.Lock()
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -117,33 +110,8 @@ class ClickSegApp(MONAILabelApp):
             self.engine()
 
     def engine(self) -> Engine:
-        """Return the engine with the models that count; the first call loads them.
-
-        Raises:
-            ModelError: if the models cannot be loaded.
-        """
-        with self._engine_lock:
-            state = self.store.state()
-            if self._engine is None:
-                models = self.store.load(self.settings.device)
-                self._engine = Engine(models, self.settings.cache_mb << 20, self._registration)
-                self._loaded_state = state
-            elif state != self._loaded_state:
-                self._change_to(state, self._engine)
-            return self._engine
-
-    def _change_to(self, state: tuple[int, int] | None, engine: Engine) -> None:
-        """Go on with the models that count now; those that just failed wait for another try."""
-        if state != self._failed_state:
-            self._load_again_s, self._load_pause_s = 0.0, LOAD_PAUSE_S[0]
-        if time.monotonic() < self._load_again_s:
-            return
-        if self._take_new_models(engine):
-            self._loaded_state, self._failed_state = state, None
-        else:
-            self._failed_state = state
-            self._load_again_s = time.monotonic() + self._load_pause_s
-            self._load_pause_s = min(2 * self._load_pause_s, LOAD_PAUSE_S[1])
+        """Return the engine with the models that count; see ``ServedEngine``."""
+        return self._served.engine()
 
     def _model_folders(self) -> tuple[Path, Path]:
         """Return where the models that count are: the initial one, the correction one."""
@@ -153,19 +121,6 @@ class ClickSegApp(MONAILabelApp):
         """Fetch one more study of a PACS to be scored, if few are here; tell whether one was."""
         store = self.datastore()
         return isinstance(store, PacsDatastore) and store.bring(self.settings.fetch_ahead)
-
-    def _take_new_models(self, engine: Engine) -> bool:
-        """Go on with the models that count, and tell whether that went well.
-
-        If not it is tried again: memory may be short only while a training still holds it.
-        """
-        try:
-            engine.use(self.store.load(self.settings.device))
-        except (ModelError, MemoryError, RuntimeError):  # torch is out of memory by the last
-            logger.exception("the published models cannot be used; those at work stay")
-            return False
-        logger.info("models that count now: %s", engine.models.hashes)
-        return True
 
     def init_datastore(self) -> Datastore:
         """Open the studies folder, or the PACS at a URL; tell it where T2 lie.
