@@ -29,16 +29,24 @@ $(VENV)/installed: requirements.lock requirements-server.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+key = $(firstword $(subst =, ,$(1)))
+# At the first = alone: a path or URL may hold others.
+conf = --conf $(patsubst $(call key,$(1))=%,"$(call key,$(1))" "%",$(1))
+
 # What `monailabel start_server` runs; the launcher itself would split paths at spaces.
 serve: install  ## the server, on the sample data unless STUDIES= says otherwise
 	$(ON_PATH) MONAI_LABEL_TRACKING_ENABLED=false $(BIN)/python -m monailabel.main start_server \
 		--app apps/vs_clickseg --studies "$(STUDIES)" --host "$(HOST)" --port "$(PORT)" \
-		$(foreach pair,$(CONF),--conf $(subst =, ,$(pair)))
+		$(foreach pair,$(CONF),$(call conf,$(pair)))
 
 # A PACS of one's own: make serve-ohif STUDIES=http://pacs:8042/dicom-web
 serve-ohif: install  ## the server on a PACS, and OHIF; without STUDIES= on an Orthanc of its own
+	@case "$(STUDIES)" in sample-data | http://* | https://*) ;; *) echo "make serve-ohif wants the\
+	 URL of a PACS in STUDIES=, or nothing for the sample data; got $(STUDIES). OHIF shows no\
+	 folder." >&2; exit 1;; esac
 	$(ON_PATH) PYTHONPATH=apps/vs_clickseg $(BIN)/python -m clickseg_app.serve_ohif \
-		--host "$(HOST)" --port "$(PORT)" $(if $(filter http%,$(STUDIES)),--studies "$(STUDIES)") \
+		--host "$(HOST)" --port "$(PORT)" \
+		$(if $(filter http://% https://%,$(STUDIES)),--studies "$(STUDIES)") \
 		$(foreach pair,$(CONF),--conf "$(pair)")
 
 # Tests share the cores among processes. Each computes on one thread: threads of several wait for
@@ -92,6 +100,6 @@ weights: install  ## make studies, train on them, put the weights into the packa
 	cp $(foreach name,initial correction,$(RUN)/$(name).pt $(RUN)/$(name).json) lib/clickseg/weights/
 
 sample-data: install  ## make the six studies anew
-	$(BIN)/clickseg phantom sample-data --seed 7 --count 2 --grid 240x240x20
-	$(BIN)/clickseg phantom sample-data --seed 7 --start 2 --count 3 --grid 208x208x28 --unlabeled
-	$(BIN)/clickseg phantom sample-data --seed 7 --start 5 --count 1 --grid 208x208x28 --unlabeled --without-t2 1
+	$(BIN)/clickseg phantom sample-data --force --seed 7 --count 2 --grid 240x240x20
+	$(BIN)/clickseg phantom sample-data --force --seed 7 --start 2 --count 3 --grid 208x208x28 --unlabeled
+	$(BIN)/clickseg phantom sample-data --force --seed 7 --start 5 --count 1 --grid 208x208x28 --unlabeled --without-t2 1
