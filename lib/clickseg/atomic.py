@@ -17,23 +17,26 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
+def replacing(path: Path, suffix: str = "", is_to_last: bool = True) -> Iterator[Path]:
     """Yield a new file beside ``path`` to write to; it takes its place if all went well.
 
-    What was written is on the disk before it is moved; after an error the old file is as it was.
+    What is to last is on the disk before it is moved; after an error the old file is as it was.
 
     Args:
         path: the file to make or replace; its folder is made.
         suffix: ending of the temporary name, for writers that choose the format by it.
+        is_to_last: whether it is to be there after the power failed; if not, nobody waits for the
+            disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=suffix, prefix=f"{PART}{path.name}-", dir=path.parent)
+    handle, name = tempfile.mkstemp(suffix=suffix, prefix=PART, dir=path.parent)
     os.close(handle)
     part = Path(name)
     try:
         yield part
         part.chmod(0o666 & ~_UMASK)  # a temporary file is for its owner alone
-        flush(part)
+        if is_to_last:
+            flush(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -19,15 +19,24 @@ SURE = 0.1
 SMOOTHING_MM = 1.0
 """Doubt is smoothed by a Gaussian of this sigma: a thin rim is less than a patch."""
 
+TOLD_MM = 1.0
+"""A click tells of its surroundings, too: a voxel beside it is no other place to click."""
+
+NONE_TOLD = np.zeros((0, 3), dtype=np.int64)
+
 
 def most_uncertain(
-    parts: Iterable[tuple[NDArray[np.float32], Slices]], spacing_mm: NDArray[np.float64]
+    parts: Iterable[tuple[NDArray[np.float32], Slices]],
+    spacing_mm: NDArray[np.float64],
+    told_ijk: NDArray[np.int64] = NONE_TOLD,
 ) -> tuple[int, int, int] | None:
     """Return the voxel where a click would tell most, or None where all is clear.
 
     Args:
         parts: probabilities ``(i, j, k)``, and which voxels of the volume each covers.
         spacing_mm: voxel size of the volume.
+        told_ijk: voxels ``(N, 3)`` of which the reader said what they are. Neither they nor those
+            within ``TOLD_MM`` are asked for.
     """
     best, voxel = UNSURE, None
     for prob, box in parts:
@@ -38,12 +47,27 @@ def most_uncertain(
         doubt = doubt[near]
         # Two sigmas each way: the tails cost as much again and move no maximum far.
         sigma_vox = SMOOTHING_MM / spacing_mm
-        smooth = ndimage.gaussian_filter(doubt, sigma_vox, mode="constant", truncate=2.0)
+        smooth: NDArray[np.float32] = ndimage.gaussian_filter(
+            doubt, sigma_vox, mode="constant", truncate=2.0
+        )
+        corner = [part.start + inner.start for part, inner in zip(box, near, strict=True)]
+        _leave_out(smooth, told_ijk - corner, spacing_mm)
         place = np.unravel_index(int(smooth.argmax()), smooth.shape)
         if smooth[place] > best:
-            i, j, k = (
-                int(part.start + inner.start + index)
-                for part, inner, index in zip(box, near, place, strict=True)
-            )
+            i, j, k = (int(first + index) for first, index in zip(corner, place, strict=True))
             best, voxel = float(smooth[place]), (i, j, k)
     return voxel
+
+
+def _leave_out(
+    doubt: NDArray[np.float32], told_ijk: NDArray[np.int64], spacing_mm: NDArray[np.float64]
+) -> None:
+    """Take the doubt around voxels that the reader told of, in place; some lie outside."""
+    reach = np.ceil(TOLD_MM / spacing_mm).astype(int)
+    for told in told_ijk:
+        around = tuple(
+            slice(max(0, at - n), max(0, at + n + 1)) for at, n in zip(told, reach, strict=True)
+        )
+        part = doubt[around]
+        steps = np.indices(part.shape).T + [side.start for side in around] - told
+        part[(np.linalg.norm(steps * spacing_mm, axis=-1) <= TOLD_MM).T] = 0

@@ -123,10 +123,13 @@ class Engine:
             ImageError: if the file cannot be used, or lies on another grid than the study.
         """
         with self._lock:
-            key = f"{self._content_of(path)}/{self._key_of(study)}"
+            content = self._content_of(path)
+            key = f"{content}/{self._key_of(study)}"
             mask: Mask | None = self.cache.get(("label", key))
             if mask is None:
                 volume = read_label(path)
+                if self._content_of(path) != content:
+                    raise ImageError(f"{path.name} changed while it was read; try again")
                 check_same_grid(volume, study.grid, path.name)
                 mask = study.grid.as_written(study.grid.to_canonical(volume.array))
                 mask.flags.writeable = False
@@ -176,7 +179,10 @@ class Engine:
             if scribbles is not None:
                 painted = correction.mask.copy()
                 scribbles.pin(painted)
-                correction = replace(correction, mask=painted, boxes=None)
+                place = correction.uncertain_ijk
+                if place is not None and (scribbles.foreground | scribbles.background)[place]:
+                    place = None  # it was told already
+                correction = replace(correction, mask=painted, boxes=None, uncertain_ijk=place)
             infer_s = time.perf_counter() - started_s
             return self._answer(study, mask, extent, clicks, correction, infer_s)
 

@@ -7,6 +7,7 @@ connected scribble is thinned to points some mm apart; every painted voxel is ob
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from clickseg.boxes import bounding_box
 from clickseg.clicks import MAX_CLICKS, Click, ClickError, Clicks, voxels_of
 from clickseg.geometry import Grid, spacing_mm
 from clickseg.study import check_same_grid
-from clickseg.volume import Volume, read_volume
+from clickseg.volume import ImageError, Volume, read_volume
 
 APART_MM = 5.0
 """Distance between the clicks that stand for one scribble."""
 
 MAX_PAINTED = 200_000
 """More painted voxels than this fill a region (75 ml at 0.5 x 0.5 x 1.5 mm): no scribble."""
+
+MAX_VALUE = 1 << 24
+"""Larger values of segments are refused: images are read as float32, which has no others whole."""
 
 WITHOUT_NAMES = {"mask": {1}, "background": {2}, "foreground": {3}}
 """Values where the request names no segments: those of MONAI Label's own scribble models."""
@@ -39,8 +43,11 @@ class Scribbles:
     foreground: NDArray[np.bool_]
     background: NDArray[np.bool_]
 
-    def clicks(self, grid: Grid) -> Clicks:
+    def clicks(self, grid: Grid, explicit: Clicks = ()) -> Clicks:
         """Return clicks that stand for the scribbles, foreground first.
+
+        Where the reader clicked there is none. The others are where they would be without that
+        click: it changes nothing farther away than clicks do.
 
         Raises:
             ClickError: if too much is painted.
@@ -50,10 +57,12 @@ class Scribbles:
             raise ClickError(
                 f"{painted_count} voxels are scribbled, at most {MAX_PAINTED} are taken"
             )
+        clicked = {tuple(voxel) for voxel in voxels_of(explicit, grid.canonical)[0].tolist()}
         clicks = [
             Click.at(voxel, is_foreground, grid.canonical)
             for painted, is_foreground in ((self.foreground, True), (self.background, False))
             for voxel in thin(painted, grid.canonical.spacing_mm).tolist()
+            if tuple(voxel) not in clicked
         ]
         if len(clicks) > MAX_CLICKS:
             raise ClickError(f"the scribbles stand for more than {MAX_CLICKS} clicks")
@@ -125,7 +134,12 @@ def read_edit(
     """
     volume = read_volume(path)
     check_same_grid(Volume(volume.array, volume.grid), grid, "the uploaded mask")
-    values = grid.to_canonical(np.rint(volume.array).astype(np.int32))
+    if (volume.array != np.rint(volume.array)).any() or np.abs(volume.array).max() > MAX_VALUE:
+        raise ImageError(
+            f"the uploaded mask has one whole number up to {MAX_VALUE} a segment; got values from "
+            f"{volume.array.min():g} to {volume.array.max():g}, not all of them such"
+        )
+    values = grid.to_canonical(volume.array.astype(np.int32))
     wanted = _values_of(segments, chosen)
     present = set(np.unique(values).tolist()) - {0}
     if not wanted["mask"] and chosen is None:
@@ -156,6 +170,9 @@ def _values_of(segments: Any, chosen: Any) -> dict[str, set[int]]:
             found[kind].add(value)
         elif name == chosen or (not chosen and kind != "background"):
             found["mask"].add(value)
+    twice = set.union(*(found[a] & found[b] for a, b in combinations(found, 2)))
+    if twice:
+        raise ClickError(f"{wanted}, each id of one of them; several have {min(twice)}")
     if chosen and not found["mask"]:
         names = ", ".join(repr(segment["name"]) for segment in segments)
         raise ClickError(f"selected_label_name must be one of {names}, got {chosen!r:.80}")

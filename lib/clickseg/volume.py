@@ -23,6 +23,7 @@ import SimpleITK as sitk  # noqa: N813  # its documented name
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, ImageDataError
 from numpy.typing import NDArray
+from scipy import linalg
 
 from clickseg.atomic import replacing
 from clickseg.geometry import LPS_FROM_RAS, Grid
@@ -32,6 +33,9 @@ EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 
 SHEAR = 1e-3
 """Axes whose directions have a larger scalar product are refused: distances would be wrong."""
+
+ROUNDING = 1e-6
+"""Those with a larger one are turned to right angles, by less than 0.3 mm at the end of a head."""
 
 MAX_VOXELS = 128 * 1024 * 1024
 """Larger images are refused before their pixels are read: two such sequences take 1 GB."""
@@ -44,6 +48,7 @@ _DAMAGED = (
     OSError,
     EOFError,
     ValueError,
+    OverflowError,
     zlib.error,
     ImageFileError,
     HeaderDataError,
@@ -129,25 +134,30 @@ def read_label(path: Path) -> Volume:
     return Volume((volume.array != 0).astype(np.uint8), volume.grid)
 
 
-def write_volume(path: Path, volume: Volume, compress: bool | None = None) -> Path:
+def write_volume(
+    path: Path, volume: Volume, compress: bool | None = None, is_to_last: bool = True
+) -> Path:
     """Write an image beside its place and move it there: no reader sees half a file.
 
     Args:
         path: where to; its ending chooses the format.
         volume: the image. Its dtype is kept.
         compress: None compresses as the format usually is: ``.nii.gz`` only.
+        is_to_last: see ``replacing``.
 
     Returns:
         ``path``.
 
     Raises:
+        ImageError: if its path is no text.
         OSError: if it cannot be written; the file that was there is as it was.
     """
     stem_of(path)
+    _refuse_unspeakable(path)
     image = as_image(volume)
     suffix = next(extension for extension in EXTENSIONS if path.name.endswith(extension))
     is_gzip = suffix == ".nii.gz" or (suffix == ".nrrd" and bool(compress))
-    with replacing(path, suffix) as part:
+    with replacing(path, suffix, is_to_last) as part:
         try:
             sitk.WriteImage(image, str(part), is_gzip)
         except RuntimeError as error:
@@ -209,11 +219,12 @@ def _read(path: Path) -> tuple[Grid, NDArray[np.float32]]:
             array = sitk.GetArrayFromImage(reader.Execute()).transpose()
         else:
             array = _nifti_pixels(path, int(np.prod(size)))
+        array = array.reshape(size[:3], order="F")
     except ImageError:
         raise
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
-    return _grid_of(reader, path), array.reshape(size[:3], order="F")
+    return _grid_of(reader, path), array
 
 
 def _refuse_unspeakable(path: Path) -> None:
@@ -271,11 +282,14 @@ def _nifti_pixels(path: Path, voxels: int) -> NDArray[np.float32]:
 def _grid_of(image: sitk.ImageFileReader, path: Path) -> Grid:
     dim = image.GetDimension()
     direction = np.array(image.GetDirection()).reshape(dim, dim)[:3, :3]
+    shear = np.abs(direction.T @ direction - np.eye(3)).max()
+    if shear > SHEAR:
+        raise ImageError(f"{path.name} has axes that are not at right angles: {direction.tolist()}")
+    if shear > ROUNDING:  # as NIfTI has them: a label in it is to lie on the grid of its image
+        direction, _ = linalg.polar(direction)
     lps = np.eye(4)
     lps[:3, :3] = direction * np.array(image.GetSpacing()[:3])
     lps[:3, 3] = image.GetOrigin()[:3]
-    if np.abs(direction.T @ direction - np.eye(3)).max() > SHEAR:
-        raise ImageError(f"{path.name} has axes that are not at right angles: {direction.tolist()}")
     try:
         return Grid(image.GetSize()[:3], LPS_FROM_RAS @ lps)
     except ValueError as error:

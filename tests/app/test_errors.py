@@ -159,6 +159,38 @@ def test_segments_that_are_none_are_refused(server, tmp_path, segments):
     assert "label_info must be a list" in answer.detail
 
 
+@pytest.mark.parametrize("ending", ["", "&output=dicom_seg"])
+@pytest.mark.parametrize("params", ["{", "[1]", "null", "5", '"x"'])
+def test_params_that_are_no_object_are_refused(server, params, ending):
+    url = f"{server.url}/infer/click?image=ras{ending}"
+    response = requests.post(url, data={"params": params}, timeout=10)
+    assert response.status_code == 422
+    assert response.json()["detail"] == f"params is a JSON object, got {params!r}"
+
+
+@pytest.mark.parametrize("name", ["m.bin", f"m.{'x' * 300}"])
+def test_a_label_that_cannot_be_taken_is_told(server, name):
+    url, label = f"{server.url}/infer/edit?image=ras", (name, b"0123456789")
+    response = requests.post(url, data={"params": "{}"}, files={"label": label}, timeout=10)
+    assert response.status_code == 422
+    assert "the request cannot be read" in response.json()["detail"]
+
+
+def test_errors_of_other_routes_are_sentences_that_a_browser_may_read(server):
+    origin = {"Origin": "http://viewer"}
+    url = f"{server.url}/datastore/image/info?image=ras"
+    no_json = requests.put(url, data={"info": "{"}, headers=origin, timeout=10)
+    url = f"{server.url}/scoring/unknown?run_sync=true"
+    failed = requests.post(url, headers=origin, timeout=10)
+    for response, status, text in (
+        (no_json, 422, "JSON was wanted"),
+        (failed, 500, "the server failed (MONAILabelException"),
+    ):
+        assert response.status_code == status
+        assert text in response.json()["detail"]
+        assert response.headers["access-control-allow-origin"] == "http://viewer"
+
+
 def test_slides_are_refused(server):
     response = requests.post(f"{server.url}/infer/wsi_v2/initial?image=ras", timeout=10)
     assert response.status_code == 404

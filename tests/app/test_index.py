@@ -50,6 +50,33 @@ def fail(*_):
     raise OSError(28, "No space left on device")
 
 
+def test_an_image_that_another_process_put_there_is_not_replaced(folder):
+    store = opened(folder)
+    content = shutil.copy(folder / "a.nii.gz", folder / "c.nii.gz").read_bytes()
+    upload = save(folder.parent / "upload.nrrd", block(2, 5), RAS)
+    with pytest.raises(HTTPException) as refused:
+        store.add_image("c", str(upload), {})
+    assert refused.value.status_code == 409
+    assert [path.read_bytes() for path in folder.glob("c.*")] == [content]
+
+
+def test_an_id_as_long_as_file_names_allow_is_labeled(folder):
+    name = "n" * 240
+    shutil.copy(folder / "a.nii.gz", folder / f"{name}.nii.gz")
+    store = opened(folder)
+    labeled(store, folder, name)
+    assert store.get_label_uri(name, "final") == str(folder / f"labels/final/{name}.nii.gz")
+
+
+@pytest.mark.parametrize("tag", ["final", "original"])
+def test_a_label_that_is_not_there_cannot_be_removed(folder, tag):
+    store = opened(folder)
+    for image_id in ("a", "nobody"):
+        with pytest.raises(HTTPException) as refused:
+            store.remove_label(image_id, tag)
+        assert refused.value.status_code == 404
+
+
 @pytest.mark.parametrize("is_watched", [False, True])
 def test_an_image_is_removed_whole_though_a_folder_of_labels_has_an_odd_name(folder, is_watched):
     store = opened(folder, auto_reload=is_watched)

@@ -159,7 +159,18 @@ def test_a_click_on_a_scribble_counts_more_than_it(server, tmp_path):
     away = [[i, 16, 10] for i in (18, 19, 20)]
     answer = edit(server, tmp_path, labelmap, background=away)
     assert answer.mask[18:22, 16, 10].tolist() == [0, 0, 0, 1]
-    assert answer.params["clicks"] == answer.params["clicks_obeyed"] == 4
+    # The stroke's one point was clicked; were it to move, the click would reach farther by that.
+    assert answer.params["clicks"] == answer.params["clicks_obeyed"] == 3
+
+
+def test_a_click_on_a_scribble_changes_nothing_farther_than_the_radius(server, tmp_path):
+    labelmap = block(5, 9, value=2)
+    labelmap[3:35, 16, 10] = 5  # the points that stand for it would move if its end went
+    without = edit(server, tmp_path, labelmap)
+    beside = edit(server, tmp_path, labelmap, foreground=[[34, 16, 10]])
+    changed = np.argwhere(without.mask != beside.mask)
+    away_mm = np.linalg.norm((changed - (34, 16, 10)) * [0.5, 0.5, 1.5], axis=1)
+    assert away_mm.max(initial=0) <= beside.params["radius_mm"]
 
 
 def test_clicks_and_those_for_scribbles_are_counted_together(server, tmp_path):
@@ -240,6 +251,9 @@ def test_an_image_that_is_added_over_http_is_there_at_once(another_server, serve
     taken = requests.put(url, params={"image": "a.b"}, files={"file": ("x.nrrd", content)})
     assert taken.status_code == 409
     assert "there is an image 'a.b' already" in taken.json()["detail"]
+    long = requests.put(url, params={"image": "b" * 201}, files={"file": ("x.nrrd", content)})
+    assert long.status_code == 422
+    assert "an image id has at most 200 bytes" in long.json()["detail"]
     assert [path.name for path in studies.glob("*.n*")] == ["a.b.nii.gz"]
     assert other.slicer("initial", "a.b").mask.any()
     sample = requests.post(f"{other.url}/activelearning/random", json={}, timeout=10).json()

@@ -24,6 +24,22 @@ def test_a_file_is_open_to_whom_others_are(tmp_path, monkeypatch):
     assert (tmp_path / "file.txt").stat().st_mode == (tmp_path / "other.txt").stat().st_mode
 
 
+def test_what_is_not_to_last_waits_for_no_disk(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    for is_to_last in (False, True):
+        with replacing(tmp_path / "file.txt", is_to_last=is_to_last) as part:
+            part.write_text(str(is_to_last))
+        assert len(flushed) == is_to_last
+        assert (tmp_path / "file.txt").read_text() == str(is_to_last)
+
+
+def test_a_name_as_long_as_names_can_be_is_written(tmp_path):
+    with replacing(tmp_path / ("n" * 255)) as part:
+        part.write_text("whole")
+    assert (tmp_path / ("n" * 255)).read_text() == "whole"
+
+
 @pytest.mark.parametrize("umask", [0o000, 0o027, 0o077])
 def test_the_umask_counts_and_stays(tmp_path, umask):
     code = "import os, sys; from pathlib import Path; os.umask(int(sys.argv[1]))\n"

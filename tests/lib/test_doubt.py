@@ -40,6 +40,18 @@ def test_above_one_half_doubt_falls_again():
     assert 2.5 < way_mm < 5  # 0.5 / 0.95 is reached 3.4 mm away
 
 
+def test_what_was_told_is_not_asked_for():
+    prob = np.maximum(hill((5, 5, 5), 0.4), hill((23, 17, 5), 0.5))
+    told = np.array([[23, 17, 5]])
+    place = most_uncertain([(prob, WHOLE)], SPACING, told)
+    away_mm = np.linalg.norm((np.array(place) - told) * SPACING)
+    assert 1 < away_mm < 2  # beside it: there nobody has told
+    everywhere = np.indices(SHAPE).reshape(3, -1).T
+    assert most_uncertain([(prob, WHOLE)], SPACING, everywhere) is None
+    outside = np.array([[-1, 40, 5], [16, -9, 30]])
+    assert most_uncertain([(prob, WHOLE)], SPACING, outside) == (23, 17, 5)
+
+
 def test_a_toss_up_counts_more_than_a_lean():
     prob = np.maximum(hill((5, 5, 5), 0.25), hill((23, 17, 5), 0.5))
     assert most_uncertain([(prob, WHOLE)], SPACING) == (23, 17, 5)

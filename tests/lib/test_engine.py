@@ -17,7 +17,8 @@ from clickseg.engine import Engine
 from clickseg.geometry import Grid
 from clickseg.initial import Initial
 from clickseg.models import Models
-from clickseg.volume import ImageError, Volume, write_volume
+from clickseg.scribbles import Scribbles
+from clickseg.volume import ImageError, Volume, read_label, write_volume
 
 SHAPE = (37, 31, 23)
 AFFINES = {
@@ -61,11 +62,18 @@ class Doubtful(torch.nn.Module):
         return cut[:, :1] + 8 * cut[:, 3:4] - 8 * cut[:, 4:5]
 
 
-def mending():
+class Torn(torch.nn.Module):
+    """Is in doubt everywhere."""
+
+    def forward(self, cut):
+        return 0 * cut[:, :1]
+
+
+def mending(network=Doubtful):
     """Return the initial outline of the echo, and a real correction."""
     config = load_config(DEFAULT).correction
     config = dataclasses.replace(config, reach_mm=4.0, visible_mm=2.0, cut=(24, 20, 7), border=None)
-    correction = LocalCorrection(Doubtful(), config)
+    correction = LocalCorrection(network(), config)
     return Models(EchoModels().initial, correction, {"initial": "1", "correction": "2"})
 
 
@@ -296,6 +304,51 @@ def test_a_new_accepted_label_is_taken_at_once(engine, t1ce, tmp_path):
         path = write_volume(tmp_path / "label.nrrd", Volume(array, study.grid))
         answer = engine.correct(study, (), engine.label(study, path))
         assert np.argwhere(answer.label).tolist() == [voxel]
+
+
+def test_a_label_that_changes_while_it_is_read_is_not_kept(engine, t1ce, tmp_path, monkeypatch):
+    study, path = engine.study(t1ce), tmp_path / "label.nrrd"
+
+    def write(voxels):
+        array = np.zeros(SHAPE, dtype=np.uint8)
+        array[:voxels, 0, 0] = 1
+        return write_volume(path, Volume(array, study.grid))
+
+    def read(path):
+        write(9)
+        return read_label(path)
+
+    write(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_module, "read_label", read)
+        with pytest.raises(ImageError, match=r"label\.nrrd changed while it was read"):
+            engine.label(study, path)
+    write(5)
+    assert engine.label(study, path).sum() == 5
+
+
+def test_a_scribble_is_not_asked_for(t1ce):
+    engine = Engine(mending())
+    study = engine.study(t1ce)
+    click = Click.at((18, 15, 11), True, study.grid)
+    asked = engine.correct(study, (click,)).result["next_click"]
+    painted = np.zeros(SHAPE, dtype=bool)
+    painted[tuple(asked)] = True
+    canonical = study.grid.to_canonical(painted)
+    scribbles = Scribbles(canonical, np.zeros_like(canonical))
+    answer = engine.correct(study, (click,), None, scribbles)
+    assert answer.result["next_click"] is None
+
+
+def test_the_next_click_is_never_where_one_was(t1ce):
+    engine, made = Engine(mending(Torn)), [[18, 15, 11]]
+    study = engine.study(t1ce)
+    for _ in range(12):
+        clicks = tuple(Click.at(voxel, True, study.grid) for voxel in made)
+        voxel = engine.correct(study, clicks).result["next_click"]
+        assert voxel is not None
+        assert voxel not in made
+        made.append(voxel)
 
 
 def test_a_label_on_another_grid_is_refused(engine, t1ce, tmp_path):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clickseg.clicks import MAX_CLICKS, ClickError, voxels_of
+from clickseg.clicks import MAX_CLICKS, Click, ClickError, voxels_of
 from clickseg.geometry import Grid
 from clickseg.scribbles import APART_MM, Scribbles, read_edit, thin
 from clickseg.volume import ImageError, Volume, write_volume
@@ -83,6 +83,34 @@ def test_a_filled_volume_is_no_scribble():
     scribbles = Scribbles(~painted, painted)
     with pytest.raises(ClickError, match="210000 voxels are scribbled, at most 200000 are taken"):
         scribbles.clicks(grid)
+
+
+def test_a_click_on_a_scribble_moves_none_of_its_points(grid):
+    painted = np.zeros(grid.canonical.shape, dtype=bool)
+    painted[5, 3:30, 4] = True
+    scribbles = Scribbles(painted, np.zeros_like(painted))
+    points = scribbles.clicks(grid)
+    assert len(points) > 2
+    assert scribbles.clicks(grid, points[:1]) == points[1:]
+    beside = Click.at((5, 4, 4), False, grid.canonical)
+    assert scribbles.clicks(grid, (beside,)) == points
+
+
+@pytest.mark.parametrize("value", [0.4, 0.6, 3e9, -3e9])
+def test_values_that_no_segment_has_are_refused(tmp_path, value):
+    grid = Grid(SHAPE, np.array(AFFINES["ras"]))
+    array = np.zeros(SHAPE, np.float32)
+    array[5, 7, 11] = value
+    path = write_volume(tmp_path / "a.nrrd", Volume(array, grid))
+    with pytest.raises(ImageError, match="has one whole number up to 16777216 a segment"):
+        read_edit(path, grid, NAMES, "tumor")
+
+
+@pytest.mark.parametrize(("name", "twice"), [("foreground_scribbles", 3), ("x", 4)])
+def test_a_value_of_two_kinds_is_refused(tmp_path, grid, name, twice):
+    names = [*NAMES, {"name": name, "id": twice}]
+    with pytest.raises(ClickError, match=f"several have {twice}"):
+        read_edit(labelmap(tmp_path, grid, TUMOR), grid, names, None)
 
 
 def labelmap(tmp_path, grid, *painted):

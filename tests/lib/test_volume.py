@@ -13,6 +13,7 @@ from strategies import affines
 from clickseg import volume as volume_module
 from clickseg.geometry import Grid, ijk_to_ras
 from clickseg.resampling import resample
+from clickseg.study import check_same_grid
 from clickseg.volume import (
     ImageError,
     Volume,
@@ -103,6 +104,14 @@ def test_a_path_that_is_no_text_is_refused(tmp_path, plain):
     odd = path.rename(tmp_path / os.fsdecode(b"\xff.nii.gz"))
     with pytest.raises(ImageError, match=r"a path in UTF-8 was wanted, got .*udcff\.nii\.gz"):
         read_volume(odd)
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_nor_is_one_written_to(tmp_path, plain, extension):
+    odd = tmp_path / os.fsdecode(b"\xff" + extension.encode())
+    with pytest.raises(ImageError, match=r"a path in UTF-8 was wanted, got .*udcff"):
+        write_volume(odd, plain)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_label_is_zero_and_one(tmp_path, plain):
@@ -345,8 +354,10 @@ def test_a_header_with_windows_line_ends_is_read(tmp_path):
         (108, "<f", 100.0, "cannot be read|voxels begin at byte"),
         (344, "4s", b"abcd", "cannot be read"),
         (116, "<f", float("nan"), "cannot be read|not finite"),
+        (108, "<f", float("inf"), "cannot be read"),
+        (46, "<h", 0, "cannot be read"),
     ],
-    ids=["offset 0", "offset in the header", "magic", "intercept"],
+    ids=["offset 0", "offset in the header", "magic", "intercept", "offset", "no slices"],
 )
 def test_a_damaged_nifti_header_is_told(tmp_path, plain, at, form, value, text):
     path = write_volume(tmp_path / "a.nii", plain)
@@ -369,6 +380,23 @@ def test_axes_that_are_not_at_right_angles_are_refused(tmp_path):
     (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(range(64)))
     with pytest.raises(ImageError, match="right angles"):
         read_volume(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_of_axes_nearly_at_right_angles_a_label_lies_on_the_grid(tmp_path, extension):
+    """NIfTI as ITK writes it has right angles; on 448 voxels that was 0.2 mm."""
+    shape = (448, 448, 20)
+    affine = np.diag([0.5, 0.5, 1.5, 1.0])
+    affine[0, 1] = 0.5 * 9e-4
+    path = write_volume(
+        tmp_path / "image.nrrd", Volume(np.ones(shape, np.uint8), Grid(shape, affine))
+    )
+    grid = read_volume(path).grid
+    corners = np.array([[0, 0, 0], shape])
+    moved_mm = ijk_to_ras(corners, grid.affine) - ijk_to_ras(corners, affine)
+    assert np.abs(moved_mm).max() < 0.15
+    label = write_volume(tmp_path / f"label{extension}", Volume(np.ones(shape, np.uint8), grid))
+    check_same_grid(read_label(label), grid, "the label")
 
 
 @given(affine=affines())

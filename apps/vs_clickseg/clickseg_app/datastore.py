@@ -25,7 +25,7 @@ from clickseg.accepted import (
 from clickseg.atomic import replacing
 from clickseg.record import clicks_made, utc_now
 from clickseg.study import check_same_grid, newest_label
-from clickseg.volume import EXTENSIONS, read_label, read_volume, stem_of
+from clickseg.volume import EXTENSIONS, find_image, read_label, read_volume, stem_of
 from clickseg_app.errors import NOT_ALLOWED, NOT_FOUND, TAKEN, WRONG, told
 from clickseg_app.index import SharedIndex, check_info
 from clickseg_app.uploads import discarding
@@ -33,6 +33,9 @@ from clickseg_app.uploads import discarding
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,32}")
 FINAL = str(DefaultLabelTag.FINAL.value)
 """The tag of accepted labels."""
+
+LONGEST_ID = 200
+"""Bytes: file names have 255, and those of earlier labels have the time in them, too."""
 
 _HISTORY = Path(HISTORY_FOLDER).name  # beside the folders of tags, and none of them
 
@@ -101,12 +104,17 @@ class StudiesDatastore(SharedIndex):
         """Add an uploaded image under a plain name that is free, with whatever ending."""
         with self._index_lock, told(), discarding(image_filename):
             check_path(check_id(image_id))
-            if self.get_image_uri(image_id):
+            if len(image_id.encode()) > LONGEST_ID:
+                raise HTTPException(
+                    WRONG, f"an image id has at most {LONGEST_ID} bytes, got {image_id!r:.80}"
+                )
+            images = Path(self._datastore.image_path())
+            if self.get_image_uri(image_id) or find_image(images, image_id):  # it may be new there
                 raise HTTPException(TAKEN, f"there is an image {image_id!r:.80} already")
             path, info = Path(image_filename), check_info(image_info, "an image")
             read_volume(path)
             with self.changing() as entries:
-                image = _copied(path, Path(self._datastore.image_path()), image_id, info)
+                image = _copied(path, images, image_id, info)
                 entries[image_id] = ImageLabelModel(image=image)
             return image_id
 
@@ -150,6 +158,10 @@ class StudiesDatastore(SharedIndex):
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a label; an accepted one and its clicks are kept among the earlier ones."""
         with self._index_lock, _known(label_id):
+            self.refresh()  # a file that is new counts, too
+            entry = self._datastore.objects.get(check_id(label_id))
+            if entry is None or check_tag(label_tag) not in entry.labels:
+                raise LabelNotFoundException(f"there is no label {label_id} of tag {label_tag}")
             if check_tag(label_tag) == FINAL:
                 retract(Path(self._datastore_path), check_id(label_id))
             else:

@@ -97,7 +97,7 @@ class SegmentationTask(InferTask):
             # A new file each time: the server deletes it once it is sent.
             path = self.folders.uploads / f"{uuid.uuid4().hex}{extension}"
             compress = is_true(request.get("result_compress")) or None
-            write_volume(path, Volume(answer.label, study.grid), compress)
+            write_volume(path, Volume(answer.label, study.grid), compress, is_to_last=False)
             now_s = time.perf_counter()
             latencies = answer.result["latencies"] | {
                 "pre": round(pre_s, 4),
@@ -163,14 +163,15 @@ class EditTask(SegmentationTask):
         chosen = request.get("selected_label_name")
         start, scribbles = read_edit(path, study.grid, segments, chosen)
         explicit = clicks_of(request, study.grid)
-        scribbles = scribbles.without(explicit, study.grid)
-        scribbled = scribbles.clicks(study.grid)
+        scribbled = scribbles.clicks(study.grid, explicit)
         clicks = scribbled + explicit
         if len(clicks) > MAX_CLICKS:
             raise ClickError(
                 f"at most {MAX_CLICKS} clicks are taken in one request; {len(clicks)} came, "
                 f"{len(scribbled)} of them for scribbles"
             )
-        answer = self.engine().correct(study, clicks, start, scribbles)
+        answer = self.engine().correct(
+            study, clicks, start, scribbles.without(explicit, study.grid)
+        )
         self.note(request, answer, clicks, UPLOAD, len(scribbled))
         return answer

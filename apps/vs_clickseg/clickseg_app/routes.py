@@ -7,6 +7,7 @@ datastore, and calls every segment a spleen. Its reload leaves the app at work b
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -16,19 +17,17 @@ from urllib.parse import quote
 import requests
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
 from fastapi.background import BackgroundTasks
-from fastapi.responses import Response
-from fastapi.routing import APIRoute
+from fastapi.responses import JSONResponse, Response
 from monailabel.config import settings as server
 from monailabel.endpoints.infer import ResultType, run_inference
 from monailabel.endpoints.user.auth import RBAC
+from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import QueryParams
-from starlette.routing import Match
 
 from clickseg.dicom.web import CONNECT_S, READ_S
 from clickseg_app.connection import login
-from clickseg_app.errors import NO_ANSWER, NOT_ALLOWED, WRONG
+from clickseg_app.errors import FAILED, NO_ANSWER, NOT_ALLOWED, WRONG
 from clickseg_app.pacs import PacsDatastore
 
 logger = logging.getLogger(__name__)
@@ -42,18 +41,24 @@ STORED_AT = re.compile(r"studies(/[0-9.]{1,64})?")
 PASSED_ON = ("accept", "content-type", "range")
 PASSED_BACK = ("content-type", "content-range", "location", "warning")
 
+TOLD = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    MONAILabelException,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""Errors of MONAI Label's own routes that are answered in words, each named to Starlette."""
+
 router = APIRouter(
     prefix=server.MONAI_LABEL_API_STR,
     dependencies=[Depends(RBAC(server.MONAI_LABEL_AUTH_ROLE_USER))],
 )
-
-
-class _AsSeg(APIRoute):
-    """Takes requests for DICOM SEG, and leaves all others to MONAI Label's own route."""
-
-    def matches(self, scope: Any) -> tuple[Match, Any]:
-        output = QueryParams(scope.get("query_string", b"")).get("output")
-        return super().matches(scope) if output == "dicom_seg" else (Match.NONE, {})
 
 
 def mend_routes() -> None:
@@ -62,6 +67,9 @@ def mend_routes() -> None:
 
     ours = [*router.routes, *root.routes]
     app.router.routes[:0] = [route for route in ours if route not in app.router.routes]
+    for kind in TOLD:
+        app.add_exception_handler(kind, tell)
+    app.middleware_stack = None  # the next request makes it anew, with these in it
 
 
 async def pass_on(request: Request, path: str) -> Response:
@@ -124,7 +132,7 @@ def _ask(method: str, url: str, headers: dict[str, str], body: bytes) -> request
     )
 
 
-async def answer_as_seg(
+async def infer(
     background_tasks: BackgroundTasks,
     model: str,
     image: str = "",
@@ -132,30 +140,65 @@ async def answer_as_seg(
     params: Annotated[str, Form()] = "{}",
     file: Annotated[UploadFile | None, File()] = None,
     label: Annotated[UploadFile | None, File()] = None,
-) -> Response:
-    """Run a model, and answer with the DICOM SEG that accepting the answer would store.
+    output: ResultType | None = None,
+) -> Any:
+    """Run a model, as MONAI Label's own route does, and say what is wrong with a request.
+
+    As DICOM SEG the answer comes as accepting it would store it.
 
     Raises:
-        HTTPException: if the image is none of a PACS.
+        HTTPException: if the request cannot be read, or DICOM SEG is asked for of an image that is
+            none of a PACS.
     """
-    store = app_instance().datastore()
-    if not isinstance(store, PacsDatastore) or file is not None or session_id:
+    check_params(params)
+    store, is_seg = app_instance().datastore(), output == ResultType.dicom_seg
+    if is_seg and (not isinstance(store, PacsDatastore) or file is not None or session_id):
         text = "an answer comes as DICOM SEG for images of a PACS alone; ask for the image instead"
         raise HTTPException(WRONG, text)
-    mask = run_inference(background_tasks, model, image, "", params, None, label, ResultType.image)
-    content = store.as_seg(image, Path(mask.path))
-    return Response(content, media_type="application/dicom")
+    kind = ResultType.image if is_seg else output
+    try:
+        answer = run_inference(
+            background_tasks, model, image, session_id, params, file, label, kind
+        )
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        # What a model raises is told already: this is of reading what was sent.
+        text = f"the request cannot be read ({type(error).__name__}: {error!s:.200})"
+        raise HTTPException(WRONG, text) from error
+    if not isinstance(store, PacsDatastore) or not is_seg:
+        return answer
+    return Response(store.as_seg(image, Path(answer.path)), media_type="application/dicom")
+
+
+def check_params(params: str) -> None:
+    """Check that the parameters of a request are a JSON object.
+
+    Raises:
+        HTTPException: if they are not.
+    """
+    try:
+        values = json.loads(params or "{}")
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(WRONG, f"params is a JSON object, got {params!r:.80}") from error
+    if not isinstance(values, dict):
+        raise HTTPException(WRONG, f"params is a JSON object, got {params!r:.80}")
+
+
+async def tell(_request: Request, error: Exception) -> Response:
+    """Answer with what went wrong where nothing of ours did: a bare 500 says it to nobody.
+
+    It goes the way of all answers, so that a viewer in a browser may read it.
+    """
+    if isinstance(error, json.JSONDecodeError):
+        return JSONResponse({"detail": f"JSON was wanted: {error}"}, WRONG)
+    logger.error("request failed", exc_info=error)
+    said = error.msg if isinstance(error, MONAILabelException) else str(error)
+    text = f"the server failed ({type(error).__name__}: {said:.200}); its log says where"
+    return JSONResponse({"detail": text}, FAILED)
 
 
 root = APIRouter()
 root.add_api_route("/reload", refuse_reload, methods=["POST"], include_in_schema=False)
-router.add_api_route(
-    "/infer/{model}",
-    answer_as_seg,
-    methods=["POST"],
-    include_in_schema=False,
-    route_class_override=_AsSeg,
-)
+router.add_api_route("/infer/{model}", infer, methods=["POST"], include_in_schema=False)
 router.add_api_route(
     "/proxy/dicom/{path:path}", pass_on, methods=["GET", "POST"], include_in_schema=False
 )

@@ -59,7 +59,7 @@ def score(
             try:
                 is_new = _score_case(case, pair, out, fingerprint)
                 done["scored" if is_new else "there"] += 1
-            except (ImageError, MemoryError, RuntimeError) as error:
+            except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
                 # One study that cannot be read or does not fit must not cost the others.
                 bar.console.log(
                     f"{case.case_id} is skipped: {error}", markup=False, highlight=False

@@ -94,7 +94,7 @@ class LocalCorrection:
             mask[box] = logits > 0
         pin(mask, voxels, is_foreground)
         uncertain_ijk = most_uncertain(
-            ((expit(logits), box) for logits, box in parts), grid.spacing_mm
+            ((expit(logits), box) for logits, box in parts), grid.spacing_mm, voxels
         )
         boxes = tuple(box for _, box in parts)
         return Correction(mask, uncertain_ijk, self.radius_mm, boxes)
