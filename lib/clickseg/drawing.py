@@ -151,10 +151,11 @@ def _show(
 def _outline(
     ax: Axes, mask: Mask, k: int, spacing_mm: NDArray[np.float64], color: str, style: str
 ) -> None:
-    plane = mask[:, :, k]
-    if not plane.any() or plane.all():
+    # An outline ends where the image does, and matplotlib wants two rows and two columns.
+    plane = np.pad(mask[:, :, k], 1)
+    if not plane.any():
         return
-    x, y = ((np.arange(n) + 0.5) * s for n, s in zip(plane.shape, spacing_mm, strict=False))
+    x, y = ((np.arange(n) - 0.5) * s for n, s in zip(plane.shape, spacing_mm, strict=False))
     ax.contour(
         x,
         y,

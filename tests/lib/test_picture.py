@@ -1,17 +1,22 @@
 """The command `clickseg picture`."""
 
+import io
+
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from typer import Typer
 from typer.testing import CliRunner
 
 from clickseg.clicks import Click, voxels_of
 from clickseg.commands import picture as module
 from clickseg.correction import Correction
+from clickseg.drawing import AFTER, draw_largest_slice
 from clickseg.geometry import Grid
 from clickseg.initial import Initial
 from clickseg.models import Models
+from clickseg.study import Study
 from clickseg.volume import Volume, write_volume
 
 PERMUTED = [[0, 0, 1.5, 11], [-0.4, 0, 0, 7], [0, 0.5, 0, 3], [0, 0, 0, 1]]
@@ -108,13 +113,31 @@ def test_the_accepted_label_beside_the_study_is_the_reference(t1ce, tmp_path, dr
 
 
 @pytest.mark.parametrize("is_empty", [True, False])
-def test_an_empty_plane_and_a_full_one_are_drawn_without_an_outline(t1ce, tmp_path, is_empty):
+def test_an_empty_plane_has_no_outline_and_a_full_one_has_it_at_its_edge(t1ce, tmp_path, is_empty):
     empty = np.zeros(GRID.canonical.shape, dtype=np.uint8)
     mask = empty if is_empty else empty + np.uint8(1)
     study = module.Engine(module.load_models(tmp_path, "cpu")).study(t1ce)
     click = Click.at((0, 0, 0), True, GRID.canonical)
-    module.draw_picture(tmp_path / "a.png", study, module.Outlines(mask, mask, mask), (click,))
-    assert matplotlib.image.imread(tmp_path / "a.png").shape[1] == 990
+    module.draw_picture(tmp_path / "a.png", study, module.Outlines(mask, mask, None), (click,))
+    picture = matplotlib.image.imread(tmp_path / "a.png")
+    assert picture.shape[1] == 990
+    outline = drawn_in(picture[picture.shape[0] // 8 :], AFTER)  # without the title
+    assert outline.any() != is_empty
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 40), (40, 1, 40), (40, 40, 1), (1, 1, 40)])
+def test_an_image_of_one_row_is_drawn(shape):
+    mask = np.zeros(shape, dtype=np.uint8)
+    mask[tuple(slice(0, min(n, 20)) for n in shape)] = 1
+    image = np.random.default_rng(0).normal(0, 1, (2, *shape)).astype(np.float32)
+    study = Study("a", image, Grid(shape, np.eye(4)), None)
+    (png,) = draw_largest_slice(study, mask).values()
+    assert drawn_in(matplotlib.image.imread(io.BytesIO(png)), AFTER).any()
+
+
+def drawn_in(picture, color):
+    """Tell which pixels have a color."""
+    return np.abs(picture[..., :3] - to_rgb(color)).max(axis=-1) < 0.02
 
 
 @pytest.mark.parametrize(
