@@ -222,6 +222,18 @@ def test_a_study_in_which_nothing_is_found_has_no_feature_and_ranks_first():
     assert correction.clicks == []
 
 
+def test_where_nothing_is_outlined_doubt_is_no_reason_to_click():
+    study, ball = a_study()
+    # Less sure than an outline needs, so there is a voxel that a click would tell most about.
+    prob = np.full(ball.shape, 0.3, np.float32)
+    everything = tuple(slice(0, n) for n in ball.shape)
+    first = Initial(np.zeros(ball.shape, np.uint8), prob, everything, (25, 20, 9))
+    correction = Clicked(ball.astype(np.uint8), np.zeros(ball.shape, np.uint8))
+    scores = score_study(Models(lambda _: first, correction, {}), study)
+    assert (scores.uncertainty, scores.disagreement, scores.feature) == (1, 1, None)
+    assert correction.clicks == []
+
+
 def test_a_feature_is_the_mean_of_the_deepest_layer_in_the_region():
     study, ball = a_study(radius_mm=7.0, t2=3.0)
     # Far inside, T1ce is 4 and T2 is 3 wherever the layer looks: (4, 3) / 5.

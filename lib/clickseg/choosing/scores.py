@@ -45,9 +45,9 @@ def score_study(models: Models, study: Study) -> StudyScores:
     """
     first = models.initial(study)
     looked = look_again(models.initial, study, first)
-    changed = round(disagreement(models, study, first), DIGITS)
     if looked is None:
-        return StudyScores(1.0, changed, None)
+        return StudyScores(1.0, 1.0, None)
+    changed = round(disagreement(models, study, first), DIGITS)
     vector = tumor_feature(models.initial, study, looked.region_in(first.mask.shape))
     feature = None if vector is None else tuple(round(float(x), DIGITS) for x in vector)
     return StudyScores(round(uncertainty(looked), DIGITS), changed, feature)
