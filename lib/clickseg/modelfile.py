@@ -103,9 +103,12 @@ def read_manifest(folder: Path, name: str) -> Manifest:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         manifest = Manifest(**values)
+        for key in ("recipe", "data", "metrics"):
+            if not isinstance(values[key], dict):
+                raise TypeError(f"{key} must hold values by name, got {values[key]!r:.60}")
     except OSError as error:
         raise ModelError(f"no model {name!r} in {folder}: {path.name} is missing") from error
-    except (json.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # no text and no JSON are the former
         raise ModelError(f"{path} is no manifest of a model: {error}") from error
     if values.get("intensity") != INTENSITY:
         came = values.get("intensity")

@@ -99,9 +99,9 @@ def test_all_wrong_keys_are_told_at_once(values):
         config_from(wrong)
 
 
-@pytest.mark.parametrize("content", ["", "5", "- a", "a: [", "name: \tx"])
+@pytest.mark.parametrize("content", [b"", b"5", b"- a", b"a: [", b"name: \tx", b"name: \xff"])
 def test_what_is_no_recipe_is_refused_with_the_name_of_the_file(tmp_path, content):
-    (tmp_path / "bad.yaml").write_text(content)
+    (tmp_path / "bad.yaml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load_config(tmp_path / "bad.yaml")
 

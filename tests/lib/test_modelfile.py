@@ -81,11 +81,20 @@ def test_a_missing_model_is_named(tmp_path):
         read_manifest(tmp_path, "correction")
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"name": "x"}', '{"nonsense": 1}'])
-def test_what_is_no_manifest_is_refused(tmp_path, text):
-    (tmp_path / "initial.json").write_text(text)
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"name": "x"}', b'{"nonsense": 1}', b"\xff"])
+def test_what_is_no_manifest_is_refused(tmp_path, content):
+    (tmp_path / "initial.json").write_bytes(content)
     with pytest.raises(ModelError, match="no manifest"):
         read_manifest(tmp_path, "initial")
+
+
+@pytest.mark.parametrize("key", ["recipe", "data", "metrics"])
+@pytest.mark.parametrize("value", [[], None, "text"])
+def test_a_part_of_a_manifest_of_the_wrong_kind_is_told(saved, key, value):
+    path = saved / "initial.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ModelError, match=f"{key} must hold values by name"):
+        read_manifest(saved, "initial")
 
 
 def test_weights_for_other_intensities_are_refused(saved):

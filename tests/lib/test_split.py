@@ -95,6 +95,10 @@ def test_a_split_survives_its_file(tmp_path):
         ('{"training": ["a"], "validation": ["a"]}', "on both sides: a"),
         ('{"training": ["a"], "validation": [], "test": ["a"]}', "on both sides: a"),
         ('{"training": ["a"], "validation": [], "tests": []}', "must hold the lists"),
+        ('{"training": null, "validation": []}', "a list of ids as training, got None"),
+        ('{"training": [["a"]], "validation": []}', "a list of ids as training"),
+        ('{"training": ["a"], "validation": "VS-001"}', "a list of ids as validation"),
+        ('{"training": ["a"], "validation": [], "test": [1]}', "a list of ids as test"),
     ],
 )
 def test_a_bad_split_file_is_refused(tmp_path, text, message):
@@ -173,7 +177,7 @@ def test_patients_that_are_told_count_in_splits_and_folds(tmp_path):
         assert len({told[name] for name in split.validation}) == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 3}', '{"a": null}'])
 def test_a_damaged_file_of_patients_is_told(tmp_path, text):
     assert told_patients(tmp_path) == {}
     (tmp_path / PATIENTS).parent.mkdir()

@@ -87,6 +87,9 @@ def told_patients(studies: Path) -> dict[str, str]:
         raise ConfigError(f"{path} does not say of which patient each study is: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must say of which patient each study is")
+    for case_id, patient in values.items():
+        if not isinstance(patient, str):
+            raise ConfigError(f"{path} must name the patient of {case_id}, got {patient!r:.60}")
     return values
 
 
@@ -159,6 +162,9 @@ def read_split(path: Path) -> Split:
     values = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(values, dict) or set(values) | {"test"} != set(SIDES):
         raise ValueError(f"{path.name} must hold the lists training and validation, perhaps test")
+    for side, names in values.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{path.name} must hold a list of ids as {side}, got {names!r:.60}")
     split = Split(*(tuple(values.get(side, ())) for side in SIDES))
     counts = Counter(name for side in SIDES for name in getattr(split, side))
     both = sorted(name for name, count in counts.items() if count > 1)
