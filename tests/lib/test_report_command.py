@@ -87,6 +87,33 @@ def test_visits_of_a_pacs_stand_by_patient_and_date(studies, report):
     assert "since 1.2.826.0.9" in row(page, "1.2.826.0.1")
 
 
+def test_a_visit_without_a_date_is_not_compared_with_those_that_have_one(studies, report):
+    told = (
+        ("1.2.826.0.1", 5, None),
+        ("1.2.826.0.2", 3, "20230102"),
+        ("1.2.826.0.3", 4, "20240304"),
+    )
+    objects = {}
+    for name, length, date in told:
+        image(studies / f"{name}.nii.gz")
+        box(studies / "labels" / "final" / f"{name}.nii.gz", length)
+        objects[name] = {"image": {"info": {"StudyDate": date}}}
+    (studies / "datastore_v2.json").write_text(json.dumps({"objects": objects}))
+    (studies / ".clickseg").mkdir()
+    (studies / ".clickseg/patients.json").write_text(json.dumps(dict.fromkeys(objects, "P-1")))
+    page = report()
+    unknown, first, second = (row(page, name) for name, _, _ in told)
+    assert list(page.number_of) == ["1.2.826.0.2", "1.2.826.0.3", "1.2.826.0.1"]
+    assert "3 visits in their order; those without a date stand last and are not" in page.parts[2]
+    assert "no date: not compared" in unknown
+    assert "since" not in unknown + first
+    assert "visit of 2023-01-02" in first
+    assert "visit of 2024-03-04" in second
+    assert "grown +0.02 ml" in second
+    assert "since 1.2.826.0.2" in second
+    assert "1 grown at the last visit, of 1 followed" in page.parts[0]
+
+
 def test_growth_at_the_last_visit_is_counted(studies, report):
     for name, length in (("P-1", 4), ("P-1v2", 3), ("P-1v3", 4), ("P-2", 3), ("P-2v2", 3)):
         image(studies / f"{name}.nii.gz")

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from clickseg.commands.report import patient_pattern
 from clickseg.models import WEIGHTS
+from clickseg.report.origin import dates_of
 from clickseg.report.visits import natural_key, visits_of
 
 PATTERN = patient_pattern(None, WEIGHTS)
@@ -38,12 +39,29 @@ def test_visits_of_a_patient_are_found_by_the_recipe():
     }
 
 
-def test_a_pacs_tells_patients_and_dates():
+def test_a_pacs_tells_patients_and_dates_and_who_has_none_comes_last():
     told, dates = (
         {"1.9": "A", "1.2": "A", "1.4": "B", "1.5": "A"},
         {"1.9": "20230101", "1.2": "20240101"},
     )
-    assert visits_of(told, PATTERN, told, dates) == {"A": ["1.5", "1.9", "1.2"], "B": ["1.4"]}
+    assert visits_of(told, PATTERN, told, dates) == {"A": ["1.9", "1.2", "1.5"], "B": ["1.4"]}
+
+
+@pytest.mark.parametrize(
+    ("day", "time", "date"),
+    [
+        ("20230102", "101500.5", "20230102101500.5"),
+        ("2023.01.02", "10:15:00", "20230102101500"),
+        ("2023-01-02", None, "20230102"),
+        ("20231301", "101500", None),
+        ("00000000", None, None),
+        ("2023", None, None),
+        (None, "101500", None),
+    ],
+)
+def test_a_date_is_a_day_of_the_calendar(day, time, date):
+    index = {"a": {"image": {"info": {"StudyDate": day, "StudyTime": time}}}}
+    assert dates_of(index).get("a") == date
 
 
 @pytest.mark.parametrize("pattern", ["x(y)?", "z*", "(q)"])

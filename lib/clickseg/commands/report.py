@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,8 +52,11 @@ def report(
     try_to_write(out)
     index, ids = read_index(studies), [*(case.case_id for case in cases), *alike]
     told = told_patients(studies) if patient is None else None
-    visits = visits_of(ids, pattern, told, dates_of(index))
-    patients = by_patient(_each(cases, alike, studies, index, visits, outline), visits)
+    dates = dates_of(index)
+    visits = visits_of(ids, pattern, told, dates)
+    described = _each(cases, alike, studies, index, visits, outline)
+    dated = (replace(one, date=dates.get(one.case_id, "")) for one in described)
+    patients = by_patient(dated, visits)
     write_text(out, render(patients, str(studies), datetime.now(UTC).astimezone(), name))
     typer.echo(f"wrote {out}: {_told(patients)}")
 

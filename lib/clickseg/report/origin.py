@@ -25,6 +25,9 @@ INDEX = "datastore_v2.json"
 
 ACCEPTED_TAG = "final"
 
+DAY = "%Y%m%d"
+"""How DICOM writes a day."""
+
 ANYBODY = "admin"
 """The user of every request to a server without authentication: it says nothing."""
 
@@ -61,14 +64,25 @@ def read_index(studies: Path) -> Mapping[str, Any]:
 
 
 def dates_of(index: Mapping[str, Any]) -> dict[str, str]:
-    """Return date and time of studies by id, as DICOM writes them, of those that have a date."""
+    """Return date and time of studies by id, as DICOM writes them, of those that have a date.
+
+    What is no day of the calendar is no date.
+    """
     found = {}
     for case_id, entry in index.items():
         info = _get(_get(entry, "image"), "info")
         day, time = (_name(_get(info, key)) or "" for key in ("StudyDate", "StudyTime"))
-        if day:
-            found[case_id] = day + time
+        day = day.replace(".", "").replace("-", "")  # old DICOM has 2020.01.31
+        if _is_day(day):
+            found[case_id] = day + time.replace(":", "")
     return found
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return datetime.strptime(text, DAY).strftime(DAY) == text
+    except ValueError:
+        return False
 
 
 def origin_of(studies: Path, index: Mapping[str, Any], case_id: str, label: Path) -> Origin:

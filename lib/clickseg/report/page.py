@@ -32,6 +32,8 @@ def changes_of(visits: Sequence[StudyReport]) -> dict[str, list[Against]]:
     """Compare each accepted study of a patient with the one before, then with the first.
 
     The second comparison shows growth that is slow: less than the error from visit to visit.
+    Where some visits have a date, those without are left out: turned round, growth would look as
+    if the tumor had become smaller.
 
     Args:
         visits: all studies of one patient in their order.
@@ -39,10 +41,12 @@ def changes_of(visits: Sequence[StudyReport]) -> dict[str, list[Against]]:
     Returns:
         The comparisons of each accepted study but the first, by its id.
     """
+    are_dated = any(visit.date for visit in visits)
     measured = [
         (visit.case_id, visit.measurement)
         for visit in visits
         if visit.state is State.ACCEPTED and visit.measurement is not None
+        if visit.date or not are_dated
     ]
     return {
         name: [
@@ -126,7 +130,7 @@ def filled(template: Path, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"signed": signed, "moment": moment, "data_uri": data_uri}
+    environment.filters |= {"signed": signed, "moment": moment, "data_uri": data_uri, "day": day}
     text = environment.get_template(template.name).render(version=__version__, **values)
     # A file name may be no text, which Python keeps as characters that no encoding knows.
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -141,6 +145,11 @@ def signed(value: float, digits: int) -> str:
 def moment(when: datetime) -> str:
     """Return a day and time to the minute."""
     return when.strftime("%Y-%m-%d %H:%M")
+
+
+def day(date: str) -> str:
+    """Return the day of a date as DICOM writes it."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:8]}"
 
 
 def data_uri(png: bytes) -> str:

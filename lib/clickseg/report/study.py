@@ -43,6 +43,7 @@ class StudyReport:
     """What the page says of a study. ``reason`` says why it cannot be read.
 
     ``pictures`` are PNG files by the name of the sequence; ``origin`` is of an accepted label.
+    ``date`` is date and time of the visit as DICOM writes them, if a PACS tells them.
     """
 
     case_id: str
@@ -53,6 +54,7 @@ class StudyReport:
     measurement: Measurement | None = None
     origin: Origin | None = None
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    date: str = ""
 
 
 def describe(

@@ -1,8 +1,8 @@
 """Which studies are visits of one patient, and in which order.
 
-A PACS tells dates and patients. NIfTI knows no date: the order is that of names. Numbers in them
-count as numbers, so ``v2`` comes before ``v10``, ``ses-1`` before ``ses-2``, an id without an
-ending first, and dates written year, month, day in their order.
+A PACS tells patients, and dates where images have one. NIfTI knows no date: the order is that of
+names. Numbers in them count as numbers, so ``v2`` comes before ``v10``, ``ses-1`` before
+``ses-2``, an id without an ending first, and dates written year, month, day in their order.
 """
 
 from __future__ import annotations
@@ -33,14 +33,18 @@ def visits_of(
         case_ids: of all studies.
         pattern: regular expression whose first group, or whole match, is the patient.
         told: patients by id, which count before the pattern.
-        dates: date and time by id, which count before names; visits without one come first.
+        dates: date and time by id, which count before names; visits without one come last, since
+            nobody knows when they were.
     """
     known = dates or {}
     visits: dict[str, list[str]] = {}
     for name in case_ids:
         # A group that may be missing gives None, and an empty match no patient.
         visits.setdefault(patient_of(name, pattern, told) or name, []).append(name)
+
+    def place(name: str) -> tuple[bool, str, Key]:
+        return name not in known, known.get(name, ""), natural_key(name)
+
     return {
-        patient: sorted(visits[patient], key=lambda name: (known.get(name, ""), natural_key(name)))
-        for patient in sorted(visits, key=natural_key)
+        patient: sorted(visits[patient], key=place) for patient in sorted(visits, key=natural_key)
     }
