@@ -154,6 +154,36 @@ def test_a_study_whose_masks_are_gone_is_read_again(studies, tmp_path):
     assert len(list((out / "masks" / "ours").iterdir())) == 6
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b"[]", b"{}"])
+def test_a_result_that_is_damaged_is_made_anew(studies, tmp_path, damage):
+    evaluate(studies, tmp_path / "out")
+    path = tmp_path / "out" / "studies" / "ours" / "case-2.json"
+    path.write_bytes(damage)
+    assert evaluate(studies, tmp_path / "out").exit_code == 0
+    assert Painter.opened == 4
+    assert json.loads(path.read_text())["study"] == "case-2"
+
+
+def test_labels_that_cannot_be_used_are_told_before_any_work(studies, tmp_path):
+    labels = studies / "labels" / "final"
+    hole = np.full(SHAPE, np.nan, np.float32)
+    write_volume(labels / "case-2.nii.gz", Volume(hole, GRID))
+    other = Grid((*SHAPE[:2], SHAPE[2] + 1), GRID.affine)
+    write_volume(labels / "case-3.nii.gz", Volume(np.zeros(other.shape, np.uint8), other))
+    with pytest.raises(
+        ImageError, match=r"^2 studies .*: case-2 \(.*NaN.*; case-3 \(.*another grid"
+    ):
+        evaluate(studies, tmp_path / "out")
+    assert Painter.opened == 0
+
+
+def test_studies_without_a_tumor_alone_have_a_plot(studies, tmp_path):
+    for n in (1, 2):
+        (studies / f"case-{n}.nii.gz").unlink()
+    assert evaluate(studies, tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out" / "dice.png").is_file()
+
+
 def test_what_a_method_breaks_is_found(studies, tmp_path, monkeypatch):
     monkeypatch.setattr(Painter, "stray", True)
     evaluate(studies, tmp_path / "out")

@@ -15,7 +15,7 @@ from clickseg.evaluation.methods import MethodError
 from clickseg.geometry import Grid
 from clickseg.initial import Initial
 from clickseg.modelfile import ModelError
-from clickseg.volume import Volume, write_volume
+from clickseg.volume import ImageError, Volume, write_volume
 
 SHAPE = (41, 37, 13)
 GRID = Grid(SHAPE, np.diag([0.5, 0.5, 1.5, 1]))
@@ -84,6 +84,22 @@ def test_what_was_read_is_not_read_again_unless_something_changed(ask, tmp_path)
     write_volume(tmp_path / "labels/final/VS-1.nii.gz", Volume(ball(4), GRID))
     assert ask("graph_cut", clicks=3)[0]["rows"] != more["rows"]
     assert ask.opened == ["VS-0", "VS-1", "VS-0", "VS-1", "VS-1"]
+
+
+def test_what_is_damaged_is_read_again(ask, tmp_path):
+    first, _ = ask("graph_cut")
+    (tmp_path / "out" / "graph_cut" / "VS-1.json").write_text("")
+    assert ask("graph_cut")[0]["rows"] == first["rows"]
+    assert ask.opened == ["VS-0", "VS-1", "VS-1"]
+
+
+def test_a_label_that_cannot_be_used_is_told_before_any_work(ask, tmp_path):
+    other = Grid((*SHAPE[:2], SHAPE[2] + 1), GRID.affine)
+    label = Volume(np.zeros(other.shape, np.uint8), other)
+    write_volume(tmp_path / "labels/final/VS-1.nii.gz", label)
+    with pytest.raises(ImageError, match=r"VS-1 .*another grid"):
+        ask("flooding")
+    assert ask.opened == []
 
 
 @pytest.mark.parametrize("method", ["flooding", "graph_cut"])

@@ -231,9 +231,11 @@ def test_what_makes_no_sense_is_told(studies, base, tmp_path, words, said):
     assert said in str(result.exception)
 
 
-@pytest.mark.parametrize("held", ["-0.1", "3"])
-def test_a_share_beyond_all_is_told_in_a_sentence(tmp_path, held):
+@pytest.mark.parametrize(
+    ("option", "value"), [("--held", "-0.1"), ("--held", "3"), ("--clicks", "-1")]
+)
+def test_a_value_out_of_its_range_is_told_in_a_sentence(tmp_path, option, value):
     given = ["simulate-loop", "--studies", str(tmp_path), "--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(app, [*given, "--held", held], env={"COLUMNS": "300"})
+    result = CliRunner().invoke(app, [*given, option, value], env={"COLUMNS": "300"})
     assert result.exit_code == 2
-    assert "Invalid value for '--held'" in result.output
+    assert f"Invalid value for '{option}'" in result.output

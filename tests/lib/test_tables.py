@@ -17,8 +17,10 @@ from clickseg.geometry import Grid
 from clickseg.metrics import dice
 from clickseg.models import load_initial
 from clickseg.study import labeled_cases, read_case_label, read_study
+from clickseg.tables import measure as measuring
 from clickseg.tables.plan import load_table, recipe_of
 from clickseg.tables.report import as_markdown, report
+from clickseg.training.loop import Run
 from clickseg.volume import Volume, read_label, write_volume
 
 TABLES = Path(__file__).parents[2] / "configs" / "tables"
@@ -304,6 +306,16 @@ def test_a_stop_between_trainings_changes_nothing(ask, tmp_path, monkeypatch):
     seconds = json.loads(path.read_text())["seconds"]
     assert set(seconds) == {"initial", "simulated", "control", "real"}
     assert min(seconds[name] for name in ("simulated", "control", "real")) > 0
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]"])
+def test_a_measurement_that_is_damaged_is_made_anew(tmp_path, monkeypatch, damage):
+    monkeypatch.setitem(measuring._MEASURES, "initial", lambda *_: {"slab": 0.5})
+    run = Run(tmp_path, "cuts", 1, "cpu")
+    first = measuring.measure("initial", None, None, run)
+    (tmp_path / "measured.json").write_text(damage)
+    assert measuring.measure("initial", None, None, run) == first
+    assert json.loads((tmp_path / "measured.json").read_text()) == first
 
 
 def test_training_cases_are_drawn_by_the_seed(folders):

@@ -45,10 +45,10 @@ def folders(out):
 
 
 def test_each_study_becomes_one_dicom_study_of_two_series(studies, tmp_path, run):
-    out = tmp_path / "out"
+    out = tmp_path / "out [old]"
     status, told = run(studies, out)
     assert status == 0, told
-    assert "wrote 3 series" in told
+    assert f"wrote 3 series to {out}" in told
     assert folders(out) == ["a/t1ce", "b/t1ce", "b/t2"]
     headers = [read_headers(sorted((out / f).iterdir())) for f in folders(out)]
     a, t1ce, t2 = (header[0] for header in headers)
@@ -97,7 +97,7 @@ def test_a_place_where_nothing_can_be_written_is_told_in_a_sentence(studies, tmp
     (tmp_path / "file").touch()
     status, told = run(studies, tmp_path / "file")
     assert status == 2
-    assert "clickseg: [Errno 20] Not a directory: " in told
+    assert "cannot be written: [Errno 20] Not a directory: " in told
     assert "Traceback" not in told
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import typer
 
 from clickseg.clicks import Click
+from clickseg.commands.out import try_to_write_in
 from clickseg.commands.trained import count_trained_on
 from clickseg.drawing import Outlines, draw_picture
 from clickseg.evaluation.methods import manifests_of, parse_method, train_minutes
@@ -21,6 +22,7 @@ from clickseg.evaluation.run import (
     Job,
     Plan,
     Sequences,
+    check_labels,
     check_start,
     method_of,
     run_jobs,
@@ -56,7 +58,7 @@ def evaluate(
         str, typer.Option(help="Which studies: all, or training, validation or test of the split.")
     ] = ALL,
     split: Annotated[
-        Path | None, typer.Option(help="The split [default: split.json of --studies].")
+        Path | None, typer.Option(help="The split.", show_default="split.json of --studies")
     ] = None,
     clicks: Annotated[int, typer.Option(help="Clicks a study, at most.", min=0)] = 10,
     robot: Annotated[str, typer.Option(help="How to click: center, jitter or border.")] = "center",
@@ -66,6 +68,7 @@ def evaluate(
     jobs: Annotated[int, typer.Option(help="Studies at once, one thread each.", min=1)] = 1,
 ) -> None:
     """Let a simulated reader click on each study; write results, a summary and plots."""
+    try_to_write_in(out)
     _check("robot", robot, ("center", "jitter", "border"))
     _check("sequences", sequences, ("both", "t1ce", "t2"))
     _check("side", side, (ALL, *SIDES))
@@ -82,6 +85,7 @@ def evaluate(
     if side != ALL and given is not None:
         cases = of_sides(cases, given, (side,))
     check_start(start, cases)
+    check_labels(cases)
     seen = {one[0]: count_trained_on(manifests_of(*one), cases) for one in methods}
     for name, count in seen.items():
         if count:

@@ -1,4 +1,4 @@
-"""The option ``--out`` where it names a file."""
+"""The option ``--out``: can what comes of the work be written?"""
 
 from __future__ import annotations
 
@@ -23,3 +23,21 @@ def try_to_write(out: Path) -> None:
         NamedTemporaryFile(prefix=f"{PART}{out.name}-", dir=out.parent).close()
     except OSError as error:
         raise typer.BadParameter(f"--out {str(out)!r} cannot be written: {error}") from error
+
+
+def try_to_write_in(folder: Path, option: str = "--out") -> None:
+    """Refuse a folder in which no file can be made; one that is missing is not made yet.
+
+    Args:
+        folder: where files go.
+        option: how the command line calls it.
+
+    Raises:
+        BadParameter: with the reason.
+    """
+    try:
+        places = (folder.absolute(), *folder.absolute().parents)
+        there = next(place for place in places if place.exists())
+        NamedTemporaryFile(prefix=PART, dir=there).close()
+    except OSError as error:
+        raise typer.BadParameter(f"{option} {str(folder)!r} cannot be written: {error}") from error

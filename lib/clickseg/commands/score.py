@@ -21,6 +21,7 @@ from clickseg.choosing.cached import (
 )
 from clickseg.choosing.scores import score_study
 from clickseg.commands.device import Device
+from clickseg.commands.out import try_to_write_in
 from clickseg.models import WEIGHTS, Models, load_pair
 from clickseg.study import Case, distinct_cases, read_study, told_alike
 from clickseg.volume import ImageError
@@ -41,6 +42,7 @@ def score(
     of studies that are gone go, too.
     A study that cannot be scored is told of and skipped.
     """
+    try_to_write_in(out)
     pair = load_pair(models, correction or models, device)
     cases, alike = distinct_cases(studies)
     console = Console(stderr=True)

@@ -12,8 +12,9 @@ import typer
 
 from clickseg.atomic import write_text
 from clickseg.commands.evaluate import Start
+from clickseg.commands.out import try_to_write_in
 from clickseg.commands.trained import count_trained_on
-from clickseg.evaluation.run import NOTHING, OWN, check_start, holds_masks
+from clickseg.evaluation.run import NOTHING, OWN, check_labels, check_start, holds_masks
 from clickseg.evaluation.search import METHODS
 from clickseg.evaluation.search import search as search_settings
 from clickseg.evaluation.table import SHOWN, line_of
@@ -33,8 +34,10 @@ def search(
     start: Start = OWN,
 ) -> None:
     """Try all settings of a method; write NAME.json and NAME.md, the best first."""
+    try_to_write_in(out)
     cases = labeled_cases(studies, labels)
     check_start(start, cases)
+    check_labels(cases)
     seen = count_trained_on(_makers(start, models), cases)
     if seen:
         typer.echo(

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from clickseg.atomic import replacing, write_text
 from clickseg.choosing.order import ORDERS
 from clickseg.commands.device import Device
+from clickseg.commands.out import try_to_write_in
 from clickseg.commands.seeds import read_seeds
 from clickseg.config import ConfigError, SplitConfig
 from clickseg.learning.settings import UPDATE, UpdateConfig, load_update
@@ -49,7 +50,7 @@ def simulate_loop(
     held: Annotated[
         float, typer.Option(help="Share of patients that is only measured.", min=0, max=1)
     ] = 0.25,
-    clicks: Annotated[int, typer.Option(help="Clicks of the reader a study, at most.")] = 10,
+    clicks: Annotated[int, typer.Option(help="Clicks of the reader a study, at most.", min=0)] = 10,
     good: Annotated[float, typer.Option(help="Dice at which the reader accepts.")] = 0.95,
     base: Annotated[Path, typer.Option(help="The models that the loop begins with.")] = WEIGHTS,
     replay: Annotated[
@@ -63,6 +64,7 @@ def simulate_loop(
     jobs: Annotated[int, typer.Option(help="Runs at once, each in a process.", min=1)] = 1,
 ) -> None:
     """Run the whole loop with a simulated reader; write loop.json and loop.png."""
+    try_to_write_in(out)
     names = list(ORDERS) if strategy == "all" else strategy.split(",")
     unknown = [name for name in names if name not in ORDERS]
     if unknown:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from clickseg.commands.out import try_to_write_in
 from clickseg.evaluation.written import merge, read_evaluation
 
 
@@ -19,4 +20,5 @@ def summarize(
     """Put methods that were evaluated one by one side by side, and test them against ours."""
     if out.resolve() in [folder.resolve() for folder in evaluations]:
         raise typer.BadParameter(f"--out must be another folder than those given, got {out}")
+    try_to_write_in(out)
     typer.echo(merge([read_evaluation(folder) for folder in evaluations]).write(out))

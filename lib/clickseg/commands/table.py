@@ -18,6 +18,7 @@ import typer
 
 from clickseg.atomic import write_text
 from clickseg.commands.device import Device
+from clickseg.commands.out import try_to_write_in
 from clickseg.commands.seeds import read_seeds
 from clickseg.config import Config, ConfigError, as_values
 from clickseg.evaluation.run import fingerprints
@@ -49,6 +50,7 @@ def table(
     ] = 0,
 ) -> None:
     """Train each row with each seed; write a table named as the file, .json and .md."""
+    try_to_write_in(out)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if threads:
         torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from clickseg.commands.out import try_to_write_in
 from clickseg.dicom.mr import SeriesHeader, headers_of, write_series
 from clickseg.study import Case, find_cases
 from clickseg.volume import ImageError, read_volume
@@ -31,6 +32,7 @@ def to_dicom(
 
     The same id makes the same UIDs. T1ce and T2 share one frame of reference: what NIfTI says.
     """
+    try_to_write_in(out, "OUT")
     wanted = [series for case in _chosen(studies, only) for series in _series_of(case, out)]
     there = [str(folder) for _, folder, _ in wanted if folder.exists()]
     if there and not force:
@@ -44,7 +46,7 @@ def to_dicom(
             volume = read_volume(path)
             write_series(volume, folder, header, descending=descending, replace=force)
             bar.advance(task)
-    console.print(f"wrote {len(wanted)} series to {out}")
+    console.print(f"wrote {len(wanted)} series to {out}", markup=False, highlight=False)
 
 
 def _chosen(studies: Path, only: list[str] | None) -> list[Case]:

@@ -45,7 +45,8 @@ def plot_curves(results: Sequence[Result], clicks: int, out: Path) -> None:
     ax.set_xticks(range(clicks + 1))
     ax.set_ylim(top=1)
     ax.grid(alpha=0.3)
-    figure.legend(loc="outside right center")
+    if ax.lines:  # no study may have a tumor
+        figure.legend(loc="outside right center")
     figure.savefig(out)
 
 

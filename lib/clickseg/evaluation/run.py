@@ -24,7 +24,7 @@ from clickseg.precision import has_bfloat16, one_thread
 from clickseg.process import keep_freed_memory
 from clickseg.reader import Robot
 from clickseg.study import Case, Study, placing_of, read_case_label, read_mask, read_study
-from clickseg.volume import ImageError, Volume, write_volume
+from clickseg.volume import ImageError, Volume, read_volume, write_volume
 
 Sequences = Literal["both", "t1ce", "t2"]
 Mask = NDArray[np.uint8]
@@ -108,8 +108,8 @@ def do(job: Job) -> dict[str, Any]:
         "bfloat16": has_bfloat16("cpu"),
         "files": fingerprints(job.case),
     }
-    kept = _kept(job)
-    if kept is not None and kept["settings"] == settings:
+    kept = kept_in(job.path)
+    if kept.get("settings") == settings and all(path.is_file() for path in job.mask_paths):
         return kept
     with one_thread():
         study, label, start = _opened(job.case, job.plan, str(settings["files"]))
@@ -140,11 +140,13 @@ def fingerprints(case: Case) -> list[str | None]:
     return [*contents, placing.key] if placing.key else contents
 
 
-def _kept(job: Job) -> dict[str, Any] | None:
-    if not all(path.is_file() for path in (job.path, *job.mask_paths)):
-        return None
-    kept: dict[str, Any] = json.loads(job.path.read_text(encoding="utf-8"))
-    return kept
+def kept_in(path: Path) -> dict[str, Any]:
+    """Return what a run kept in a file; nothing where it is missing or damaged: it is made anew."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def leave_out(study: Study, sequences: Sequences) -> Study:
@@ -221,6 +223,22 @@ def check_start(start: str, cases: Sequence[Case]) -> None:
             f"--start wants a folder of start masks (ID-start.nii.gz) or of an initial model; "
             f"{start} holds no such mask, and: {error}"
         ) from error
+
+
+def check_labels(cases: Sequence[Case]) -> None:
+    """Find out before any work whether the label of each case lies on its image.
+
+    Raises:
+        ImageError: with all cases where it does not, or where one of both cannot be read.
+    """
+    faults = []
+    for case in cases:
+        try:
+            read_case_label(case, read_volume(case.t1ce).grid)
+        except ImageError as error:
+            faults.append(f"{case.case_id} ({error})")
+    if faults:
+        raise ImageError(f"{len(faults)} studies cannot be used: {'; '.join(faults)}")
 
 
 def _mask_path(start: str, case_id: str) -> Path:

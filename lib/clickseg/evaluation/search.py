@@ -22,6 +22,7 @@ from clickseg.evaluation.run import (
     OWN,
     fingerprints,
     initial_of,
+    kept_in,
     start_mask,
     start_version,
 )
@@ -124,11 +125,10 @@ def _curves(
     plan = [version, clicks, code_version(), has_bfloat16("cpu"), *begun]
     asked = {"plan": plan, "grid": grid, "files": fingerprints(case)}
     path = out / f"{case.case_id}.json"
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["asked"] == asked:
-            found: list[list[float]] = kept["dice"]
-            return found
+    kept = kept_in(path)
+    if kept.get("asked") == asked:
+        found: list[list[float]] = kept["dice"]
+        return found
     study = read_study(case.t1ce, case.t2)
     label = read_case_label(case, study.grid)
     curves = []

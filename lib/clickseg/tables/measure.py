@@ -16,6 +16,7 @@ from clickseg.atomic import write_text
 from clickseg.clicks import Click
 from clickseg.config import Config, PasteConfig, WholeVolumeConfig
 from clickseg.correction import PasteCorrection
+from clickseg.evaluation.run import kept_in
 from clickseg.initial.whole_volume import whole_prob
 from clickseg.machine import describe_machine
 from clickseg.metrics import dice
@@ -70,8 +71,7 @@ def measure(kind: Measure, config: Config, sides: Sides, run: Run) -> dict[str, 
         ImageError: if no case can be read, or the test cases hold no cut.
     """
     path = run.folder / "measured.json"
-    if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if kept := kept_in(path):
         return kept
     dices = _MEASURES[kind](config, sides, run)
     values = {
