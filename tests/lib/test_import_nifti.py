@@ -140,6 +140,14 @@ def test_a_study_is_looked_at_with_its_t2_placed_as_in_its_folder(src, out, monk
     assert {placing.mode for placing in seen} == {"auto"}
 
 
+def test_a_study_that_fails_is_told_by_its_whole_id(src, out):
+    for path in (src / "ab-1", src / "ab-1" / "ab-1_t1.nii.gz", src / "seg" / "ab-1.nrrd"):
+        there = path if path.exists() else src / "ab[b]1" / path.name
+        there.rename(there.with_name(path.name.replace("ab-1", "ab[b]1")))
+    without_contrast(src / "ab[b]1" / "scan_t2.nii.gz")
+    assert "ab[b]1: T2 t2.nii.gz has no contrast" in run(src, out, *PATTERNS).output
+
+
 def test_what_cannot_be_read_leaves_nothing_behind(src, out):
     without_contrast(src / "ab-1" / "scan_t2.nii.gz")
     assert run(src, out, *PATTERNS).exit_code == 1

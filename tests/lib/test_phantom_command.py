@@ -42,9 +42,10 @@ def contours(tmp_path):
 
 
 def test_a_study_is_written_as_the_app_reads_it(tmp_path):
-    out = tmp_path / "studies"
+    out = tmp_path / "studies [old]"
     result = run(out, "--seed", 5, "--start", 2, "--t2-grid", "same", *GRID)
     assert result.exit_code == 0, result.output
+    assert f"made 1 studies in {out}, 0 were there already" in result.output
     assert files(out) == [
         "labels/final/phantom-0003.nii.gz",
         "phantom-0003.nii.gz",

@@ -30,7 +30,7 @@ def made(folder, seed, name="initial"):
     network = build_network(recipe.name, recipe.arguments)
     for parameter in network.parameters():
         parameter.data.fill_(seed)
-    manifest = Manifest(name, {}, {"source": f"seed {seed}"}, {})
+    manifest = Manifest(name, {}, {"source": f"[x] seed {seed}"}, {})
     return save_model(folder / f"{name}-{seed}", network, manifest), folder / f"{name}-{seed}"
 
 
@@ -274,10 +274,10 @@ def test_the_command_lists_what_is_damaged_and_goes_back_from_it(tmp_path, base)
     for seed in (1, 2):
         version = store.publish("correction", made(tmp_path, seed, "correction")[1])
     (version.folder / "correction.json").write_text("{")
-    listed = run(app, ["models", "list", *where])
+    listed = run(app, ["models", "list", *where], env={"COLUMNS": "300"})
     assert listed.exit_code == 0
     assert "damaged" in listed.output
-    assert "seed 1" in listed.output
+    assert "[x] seed 1" in listed.output
     gone_back = run(app, ["models", "rollback", "click", *where])  # as viewers call it
     assert gone_back.exit_code == 0, gone_back.output
     assert store.version("correction").number == 1

@@ -156,7 +156,8 @@ def _import(
 
         def advance(outcome: Outcome) -> None:
             if outcome.state is State.FAILED:
-                bar.console.log(f"{outcome.case_id}: {outcome.reason}", highlight=False)
+                told = f"{outcome.case_id}: {outcome.reason}"
+                bar.console.log(told, markup=False, highlight=False)
             bar.advance(task)
 
         return run_jobs(work, processes, advance)

@@ -43,7 +43,7 @@ def list_models(store: Store, base: Base = WEIGHTS) -> None:
                 continue
             said = (str(manifest.data.get(key, "")) for key in ("source", "minutes"))
             table.add_row(*row, manifest.short_hash, *said)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @models.command("show")

@@ -23,7 +23,7 @@ from clickseg.study import LABEL_FOLDER, newest_label
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder of studies to make or to add to.")],
     count: Annotated[
-        int | None, typer.Option(help="How many studies [default: 1, or all outlines].")
+        int | None, typer.Option(help="How many studies.", show_default="1, or all outlines")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed makes other heads and tumors.")] = 0,
     start: Annotated[
@@ -47,7 +47,7 @@ def phantom(
         float, typer.Option(help="Share of studies without a tumor, 0 to 1.", metavar="SHARE")
     ] = 0.0,
     labels_dir: Annotated[
-        Path | None, typer.Option(help="Folder for outlines [default: OUT/labels/final].")
+        Path | None, typer.Option(help="Folder for outlines.", show_default="OUT/labels/final")
     ] = None,
     unlabeled: Annotated[bool, typer.Option("--unlabeled", help="Write no outlines.")] = False,
     jobs: Annotated[int, typer.Option(help="Studies to make at once.")] = 1,
@@ -81,10 +81,12 @@ def phantom(
         task = bar.add_task("studies", total=len(wanted))
         for order, volume_ml in _each(wanted, pool, force):
             volumes.append(volume_ml)
-            bar.console.log(f"{order.case_id}: tumor {volume_ml:.2f} ml", highlight=False)
+            told = f"{order.case_id}: tumor {volume_ml:.2f} ml"
+            bar.console.log(told, markup=False, highlight=False)
             bar.advance(task)
     left = len(orders) - len(wanted)
-    console.print(f"made {len(volumes)} studies in {out}, {left} were there already")
+    told = f"made {len(volumes)} studies in {out}, {left} were there already"
+    console.print(told, markup=False, highlight=False)
 
 
 def list_orders(

@@ -31,7 +31,9 @@ def picture(
     background: Points = None,
     label: Annotated[
         Path | None,
-        typer.Option(help="The reference outline [default: labels/final/ beside the T1ce]."),
+        typer.Option(
+            help="The reference outline.", show_default="the one in labels/final beside the T1ce"
+        ),
     ] = None,
     clicks: Annotated[
         int, typer.Option(help="Without --click: how often the simulated reader clicks.", min=1)

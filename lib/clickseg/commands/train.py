@@ -64,7 +64,9 @@ def train(
     labels: Annotated[Path | None, typer.Option(help="Where the labels are, if elsewhere.")] = None,
     split: Annotated[
         Path | None,
-        typer.Option(help="Which studies train and validate [default: split.json of --studies]."),
+        typer.Option(
+            help="Which studies train and validate.", show_default="split.json of --studies"
+        ),
     ] = None,
     device: Device = "cpu",
     source: Annotated[
@@ -92,7 +94,8 @@ def train(
         Trackers | None, typer.Option(help="Tell MLflow of each epoch, too; it must be installed.")
     ] = None,
     tracking_uri: Annotated[
-        str, typer.Option(help="Server or folder of MLflow [default: mlruns in --out or --store].")
+        str,
+        typer.Option(help="Server or folder of MLflow.", show_default="mlruns in --out or --store"),
     ] = "",
     tracking_experiment_name: Annotated[
         str, typer.Option(help="What MLflow calls the experiment.")
