@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clickseg.boxes import Slices, bounding_box
+from clickseg.guidance import draw_clicks
 
 UNSURE = 0.35
 """A smoothed doubt below this (0: sure, 1: a toss-up) is not worth a click."""
@@ -63,11 +64,10 @@ def _leave_out(
     doubt: NDArray[np.float32], told_ijk: NDArray[np.int64], spacing_mm: NDArray[np.float64]
 ) -> None:
     """Take the doubt around voxels that the reader told of, in place; some lie outside."""
-    reach = np.ceil(TOLD_MM / spacing_mm).astype(int)
-    for told in told_ijk:
-        around = tuple(
-            slice(max(0, at - n), max(0, at + n + 1)) for at, n in zip(told, reach, strict=True)
-        )
-        part = doubt[around]
-        steps = np.indices(part.shape).T + [side.start for side in around] - told
-        part[(np.linalg.norm(steps * spacing_mm, axis=-1) <= TOLD_MM).T] = 0
+    reach = np.ceil(TOLD_MM / spacing_mm) + 1
+    is_near = ((told_ijk >= -reach) & (told_ijk < doubt.shape + reach)).all(axis=1)
+    if is_near.any():
+        i, j, k = doubt.shape
+        x, y, z = spacing_mm.tolist()
+        near, kinds = told_ijk[is_near], np.ones(int(is_near.sum()), dtype=bool)
+        doubt[draw_clicks(near, kinds, (i, j, k), (x, y, z), TOLD_MM)[0] > 0] = 0

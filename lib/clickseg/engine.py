@@ -180,7 +180,9 @@ class Engine:
                 painted = correction.mask.copy()
                 scribbles.pin(painted)
                 place = correction.uncertain_ijk
-                if place is not None and (scribbles.foreground | scribbles.background)[place]:
+                if place is not None and (
+                    scribbles.foreground[place] or scribbles.background[place]
+                ):
                     place = None  # it was told already
                 correction = replace(correction, mask=painted, boxes=None, uncertain_ijk=place)
             infer_s = time.perf_counter() - started_s

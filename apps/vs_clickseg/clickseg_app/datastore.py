@@ -158,14 +158,15 @@ class StudiesDatastore(SharedIndex):
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a label; an accepted one and its clicks are kept among the earlier ones."""
         with self._index_lock, _known(label_id):
+            tag = check_tag(label_tag)
             self.refresh()  # a file that is new counts, too
             entry = self._datastore.objects.get(check_id(label_id))
-            if entry is None or check_tag(label_tag) not in entry.labels:
+            if entry is None or tag not in entry.labels:
                 raise LabelNotFoundException(f"there is no label {label_id} of tag {label_tag}")
-            if check_tag(label_tag) == FINAL:
-                retract(Path(self._datastore_path), check_id(label_id))
+            if tag == FINAL:
+                retract(Path(self._datastore_path), label_id)
             else:
-                super().remove_label(check_id(label_id), check_tag(label_tag))
+                super().remove_label(label_id, tag)
             self.refresh()
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
