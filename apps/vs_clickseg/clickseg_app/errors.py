@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from fastapi import HTTPException
+from monailabel.interfaces.exception import MONAILabelException
 
 from clickseg.clicks import ClickError
 from clickseg.dicom.web import PacsError
@@ -46,5 +47,6 @@ def told() -> Iterator[None]:
             text = "the server ran out of memory; a smaller cache_mb or image may help"
             raise HTTPException(NO_MEMORY, text) from error
         logger.exception("request failed")
-        text = f"the server failed ({type(error).__name__}: {error}); its log says where"
+        said = error.msg if isinstance(error, MONAILabelException) else error
+        text = f"the server failed ({type(error).__name__}: {said}); its log says where"
         raise HTTPException(FAILED, text) from error

@@ -27,7 +27,7 @@ from starlette.concurrency import run_in_threadpool
 
 from clickseg.dicom.web import CONNECT_S, READ_S
 from clickseg_app.connection import login
-from clickseg_app.errors import FAILED, NO_ANSWER, NOT_ALLOWED, WRONG
+from clickseg_app.errors import NO_ANSWER, NOT_ALLOWED, WRONG, told
 from clickseg_app.pacs import PacsDatastore
 
 logger = logging.getLogger(__name__)
@@ -190,10 +190,11 @@ async def tell(_request: Request, error: Exception) -> Response:
     """
     if isinstance(error, json.JSONDecodeError):
         return JSONResponse({"detail": f"JSON was wanted: {error}"}, WRONG)
-    logger.error("request failed", exc_info=error)
-    said = error.msg if isinstance(error, MONAILabelException) else str(error)
-    text = f"the server failed ({type(error).__name__}: {said:.200}); its log says where"
-    return JSONResponse({"detail": text}, FAILED)
+    try:
+        with told():
+            raise error
+    except HTTPException as answer:
+        return JSONResponse({"detail": answer.detail}, answer.status_code)
 
 
 root = APIRouter()
