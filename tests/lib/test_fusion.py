@@ -39,6 +39,16 @@ def test_the_nearer_click_weighs_more():
     assert mask[8, 5, 3] == 0
 
 
+def test_an_earlier_click_halfway_to_its_reach_holds_back_little():
+    may = np.zeros(SHAPE, bool)
+    sure, doubtful = a_pass(-4.0, (3, 5, 3), 8.0, may), a_pass(1.0, (9, 5, 3), 8.0)
+    mask = fused(np.zeros(SHAPE, np.uint8), [sure, doubtful])
+    # 1 (1 - (2 / 8)^2)^16 = 0.36 for it, 4 (1 - (4 / 8)^2)^16 = 0.04 against it
+    assert mask[7, 5, 3] == 1
+    # 1 (1 - (4 / 8)^2)^16 = 0.01 for it, 4 (1 - (2 / 8)^2)^16 = 1.42 against it
+    assert mask[5, 5, 3] == 0
+
+
 def test_no_passes_change_nothing():
     assert fuse(np.zeros(SHAPE, np.uint8), []) == []
 
