@@ -40,8 +40,7 @@ def test_the_nearer_click_weighs_more():
 
 
 def test_an_earlier_click_halfway_to_its_reach_holds_back_little():
-    may = np.zeros(SHAPE, bool)
-    sure, doubtful = a_pass(-4.0, (3, 5, 3), 8.0, may), a_pass(1.0, (9, 5, 3), 8.0)
+    sure, doubtful = a_pass(-4.0, (3, 5, 3), 8.0, may_change=False), a_pass(1.0, (9, 5, 3), 8.0)
     mask = fused(np.zeros(SHAPE, np.uint8), [sure, doubtful])
     # 1 (1 - (2 / 8)^2)^16 = 0.36 for it, 4 (1 - (4 / 8)^2)^16 = 0.04 against it
     assert mask[7, 5, 3] == 1

@@ -1,7 +1,7 @@
 """Join overlapping passes into one mask that obeys every click and changes nothing far away.
 
 Each pass offers logits in a ball around its click. Where balls overlap the logits are averaged,
-the nearer click weighing more; towards the edge of the ball the start mask takes over (where the
+the nearest click nearly deciding; towards the edge of the ball the start mask takes over (where the
 box of a pass ends before, as across slices, the pass ends with it). Of what
 then differs from the start mask only that stays which a pass of its kind brought: foreground
 clicks add, background clicks remove. The clicked voxels are set last. The sum runs over clicks in
@@ -33,7 +33,7 @@ what they mend.
 """
 
 TINY = np.finfo(np.float32).tiny
-"""Less than any weight but 0."""
+"""A weight is less at the edge of a reach alone, where the start mask has taken over, and at 0."""
 
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
