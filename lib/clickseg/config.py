@@ -143,6 +143,21 @@ class PassBorderConfig(BorderConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class LikenessConfig:
+    """How far a click speaks for what looks like it, where the network hardly believes the click.
+
+    ``below``: it hardly does where its logit at the click is smaller than that. ``weight``: of
+    the click, as a logit. ``sigma``: the difference in the normalized images, and ``reach_mm``:
+    the distance, at which 0.6 of it is left.
+    """
+
+    below: Positive
+    weight: Positive
+    sigma: Positive
+    reach_mm: Positive
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class TwoStageConfig:
     """Initial segmentation: locate coarsely, then outline finely.
 
@@ -179,8 +194,8 @@ class LocalConfig:
 
     ``merge``: ``component`` takes over only what hangs together with a click of its kind,
     ``all`` whatever the network changed. ``edges``: None leaves outlines as the network draws them.
-    ``border``: None leaves them as ``edges`` do; with both the cheapest border is that of evened
-    logits.
+    ``likeness``: None leaves clicks to the network. ``border``: None leaves outlines as these do;
+    with all of them the cheapest border is that of evened logits, to which likeness was added.
     """
 
     method: Literal["local"]
@@ -192,6 +207,7 @@ class LocalConfig:
     guidance_mm: Positive
     merge: Literal["component", "all"]
     edges: EdgesConfig | None = None
+    likeness: LikenessConfig | None = None
     border: PassBorderConfig | None = None
     network: NetworkConfig
     fit: FitConfig

@@ -337,20 +337,45 @@ def test_a_share_of_the_steps_is_made_on_smaller_patches(studies, tmp_path):
     assert 22 <= shapes.count((8, 12, 4)) <= 38  # of 40; within three deviations of 30
 
 
-def test_ball_loss_by_hand():
+@pytest.mark.parametrize(
+    ("is_foreground", "dice"),
+    [
+        # What may be added is the second voxel alone, whose weight is a half: it is wanted, and
+        # half of it said; one is added to both.
+        (True, (2 * 0.25 + 1) / (0.25 + 0.5 + 1)),
+        # What may be removed is the first, which is right: nothing is wanted, a half is said.
+        (False, 1 / (0.5 + 1)),
+    ],
+)
+def test_ball_loss_by_hand(is_foreground, dice):
     logits = torch.tensor([0.0, 0.0]).reshape(1, 1, 2, 1, 1)
-    label = torch.tensor([1.0, 0.0]).reshape(1, 1, 2, 1, 1)
-    weight = torch.tensor([1.0, 0.5]).reshape(1, 1, 2, 1, 1)
-    # cross-entropy log 2 everywhere; p y w = 0.5, (p + y) w = 1.5 + 0.25, one added to both.
-    expected = np.log(2) + 1 - (2 * 0.5 + 1) / (1.75 + 1)
-    assert ball_loss(logits, label, weight).item() == pytest.approx(expected)
+    label = torch.tensor([1.0, 1.0]).reshape(1, 1, 2, 1, 1)
+    start = torch.tensor([1.0, 0.0]).reshape(1, 1, 2, 1, 1)
+    weight = torch.tensor([1.0, 0.5]).reshape(1, 2, 1, 1)
+    loss = ball_loss(logits, label, start, torch.tensor([is_foreground]), weight)
+    assert loss.item() == pytest.approx(np.log(2) + 1 - dice)  # cross-entropy log 2 everywhere
+
+
+def test_ball_loss_takes_each_click_by_its_kind():
+    torch.manual_seed(1)
+    logits, label, start = torch.randn(2, 1, 3, 5, 7), *torch.randint(0, 2, (2, 2, 1, 3, 5, 7))
+    kinds, weight = torch.tensor([True, False]), torch.rand(1, 3, 5, 7)
+    one_by_one = [
+        ball_loss(logits[[n]], label[[n]].float(), start[[n]], kinds[[n]], weight) for n in (0, 1)
+    ]
+    both = ball_loss(logits, label.float(), start, kinds, weight)
+    assert both.item() == pytest.approx(sum(one.item() for one in one_by_one) / 2)
+    turned = ball_loss(logits, label.float(), start, ~kinds, weight)
+    mirrored = ball_loss(-logits, 1 - label.float(), 1 - start, kinds, weight)
+    assert turned.item() == pytest.approx(mirrored.item())
 
 
 @pytest.mark.parametrize("logit", [-100.0, 0.0, 100.0])
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_ball_loss_has_finite_gradients(logit, value):
     logits = torch.full((2, 1, 3, 5, 7), logit, requires_grad=True)
-    ball_loss(logits, torch.full_like(logits, value), torch.ones_like(logits)).backward()
+    label, kinds = torch.full_like(logits, value), torch.tensor([True, False])
+    ball_loss(logits, label, 1 - label, kinds, torch.ones(1, 3, 5, 7)).backward()
     assert torch.isfinite(logits.grad).all()
 
 

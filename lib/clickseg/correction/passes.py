@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from clickseg.border import LEAST_LEFT, cheapest_sides
 from clickseg.boxes import Slices
-from clickseg.config import LocalConfig, PassBorderConfig
+from clickseg.config import LikenessConfig, LocalConfig, PassBorderConfig
 from clickseg.correction.fusion import Pass, brought, touching
 from clickseg.edges import first_shown, follow_edges
 
@@ -54,20 +54,51 @@ def make_pass(
     before = start[where]
     clicks_ijk = seen_ijk - [part.start for part in where]
     distance_mm = _distance_mm(before.shape, clicks_ijk[-1], spacing_mm)
+    near = distance_mm < config.reach_mm
+
+    def changed(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        if config.border is not None:
+            logits = _laid(
+                logits, image, before, clicks_ijk, is_foreground, near, spacing_mm, config.border
+            )
+        change = brought(logits, before, is_foreground)
+        return logits, touching(change, clicks_ijk) if config.merge == "component" else change
+
     if config.edges is not None:
         logits = follow_edges(logits, image, spacing_mm, config.edges)
-    if config.border is not None:
-        near = distance_mm < config.reach_mm
-        logits = _laid(
-            logits, image, before, clicks_ijk, is_foreground, near, spacing_mm, config.border
-        )
-    change = brought(logits, before, is_foreground)
-    if config.merge == "component":
-        change = touching(change, clicks_ijk)
+    spoken = _spoken(logits, image, clicks_ijk[-1], is_foreground, distance_mm, config.likeness)
+    laid, change = changed(spoken)
     if not is_foreground:
-        wrong = _told_wrong(before, change, clicks_ijk, spacing_mm)
-        logits, change = np.where(wrong, np.float32(-np.inf), logits), change | wrong
-    return Pass.of(where, logits, distance_mm, config.reach_mm, change)
+        own = change if spoken is logits else changed(logits)[1]
+        wrong = _told_wrong(before, own, clicks_ijk, spacing_mm)
+        laid, change = np.where(wrong, np.float32(-np.inf), laid), change | wrong
+    return Pass.of(where, laid, distance_mm, config.reach_mm, change)
+
+
+def _spoken(
+    logits: NDArray[np.float32],
+    image: NDArray[np.float32],
+    click_ijk: NDArray[np.int64],
+    is_foreground: bool,
+    distance_mm: NDArray[np.float32],
+    config: LikenessConfig | None,
+) -> NDArray[np.float32]:
+    """Return logits that give what is near a click and looks like it to the click's kind.
+
+    Only where the network hardly believes the click: it has seen little like it, and would change
+    next to nothing but the voxel itself. How the click looks is the median of the nine voxels
+    around it in its slice, in every sequence that shows anything.
+    """
+    sign = np.float32(1 if is_foreground else -1)
+    i, j, k = click_ijk
+    if config is None or sign * logits[i, j, k] >= config.below:
+        return logits
+    unlike = np.square(distance_mm / np.float32(config.reach_mm))
+    for shown in (part for part in image if part.any()):
+        around = shown[max(0, i - 1) : i + 2, max(0, j - 1) : j + 2, k]
+        unlike += np.square((shown - np.median(around)) / np.float32(config.sigma))
+    likeness = np.float32(config.weight) * np.exp(-unlike / 2)
+    return np.asarray(logits + sign * likeness)
 
 
 def _laid(
@@ -124,8 +155,9 @@ def _told_wrong(
     """Return the blobs that background clicks are in the middle of and hardly change.
 
     What was taken for a tumor looks like one all over: a network that looks for a border inside of
-    it finds none, and removes nothing but what is at the click. If it removes more, a cyst say,
-    that counts. A blob that goes on beyond the box of the pass is not told wrong as a whole.
+    it finds none, and removes nothing (``change``) but what is at the click. If it removes more, a
+    cyst say, that counts. A blob that goes on beyond the box of the pass is not told wrong as a
+    whole.
     """
     wrong = np.zeros(start.shape, dtype=bool)
     inside = _inside(clicks_ijk, start.shape)

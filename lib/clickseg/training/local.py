@@ -144,23 +144,28 @@ def take_turn(
     turns = [(item, seen) for item in items if len(seen := _click(item, config, rng))]
     if not turns:
         return None
-    cuts, labels, boxes = [], [], []
+    cuts, labels, starts, boxes = [], [], [], []
     for item, seen in turns:
         center = seen[-1]
         box = Box(tuple(map(float, center)), (1.0, 1.0, 1.0), config.cut)  # type: ignore[arg-type]
         points = seen - center + np.array(config.cut) // 2
         kinds = np.full(len(seen), item.clicks[-1][1])
         guidance = draw_clicks(points, kinds, config.cut, config.spacing_mm, config.guidance_mm)
-        start = torch.from_numpy(item.start)[None]
-        cuts.append(
-            network_input(box.take(item.image), box.take(start), torch.from_numpy(guidance))
-        )
+        starts.append(box.take(torch.from_numpy(item.start)[None]))
+        cuts.append(network_input(box.take(item.image), starts[-1], torch.from_numpy(guidance)))
         labels.append(box.take(torch.from_numpy(item.label)[None].float()))
         boxes.append(box)
     logits = net(torch.stack(cuts).to(run.device)).float()
-    weight = _ball(config).expand(len(turns), -1, -1, -1, -1)
-    loss = ball_loss(logits, torch.stack(labels).to(logits), weight.to(logits))
+    loss = ball_loss(
+        logits,
+        torch.stack(labels).to(logits),
+        torch.stack(starts).to(logits),
+        torch.tensor([item.clicks[-1][1] for item, _ in turns], device=logits.device),
+        _ball(config).to(logits),
+    )
     for (item, seen), box, out in zip(turns, boxes, logits.detach().cpu(), strict=True):
+        if len(item.clicks) >= item.rounds:
+            continue  # its last turn: nobody looks at the mask that comes of it
         where, values = box.put_back(out, item.label.shape)  # type: ignore[arg-type]
         kind = item.clicks[-1][1]
         said, shown = values[0].numpy(), item.image[(slice(None), *where)].numpy()
@@ -190,18 +195,30 @@ def _click(item: Item, config: LocalConfig, rng: np.random.Generator) -> NDArray
     return made[visible(made, config.spacing_mm, config.visible_mm)[-1]]
 
 
-def ball_loss(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    """Return weighted cross-entropy plus weighted soft Dice (METHOD A5), over what may change.
+def ball_loss(
+    logits: Tensor, label: Tensor, start: Tensor, is_foreground: Tensor, weight: Tensor
+) -> Tensor:
+    """Return weighted cross-entropy plus a soft Dice of what passes change.
+
+    Most of a ball is right before the click, and its Dice high whatever a network does: that of
+    what the click's pass may add, or remove, is high only if the error is mended.
 
     Args:
         logits: ``(B, 1, I, J, K)``.
         label: 0/1, same shape.
-        weight: how much each voxel counts, same shape.
+        start: 0/1, same shape: the mask that is mended.
+        is_foreground: kind ``(B,)`` of each click.
+        weight: how much each voxel counts, same shape or one that broadcasts to it.
     """
+    weight = weight.expand_as(logits)
     entropy = functional.binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
-    prob = torch.sigmoid(logits)
+    adds = is_foreground.view(-1, 1, 1, 1, 1)
+    prob = torch.sigmoid(torch.where(adds, logits, -logits))
+    wanted = torch.where(adds, label, 1 - label)
+    weight_of_change = weight * torch.where(adds, 1 - start, start)
     axes = (1, 2, 3, 4)
-    both, total = (prob * label * weight).sum(axes), ((prob + label) * weight).sum(axes)
+    both = (prob * wanted * weight_of_change).sum(axes)
+    total = ((prob + wanted) * weight_of_change).sum(axes)
     return entropy / weight.sum() + (1 - (2 * both + 1) / (total + 1)).mean()
 
 
