@@ -93,10 +93,10 @@ AROUND = $(if $(CONTOURS), around outlines of Vestibular-Schwannoma-SEG (doi 10.
 SOURCE = --source "A demonstration, not for clinical use: trained on synthetic heads of clickseg phantom$(AROUND)"
 
 weights: install  ## make studies, train on them, put the weights into the package: about two hours
-	$(BIN)/clickseg phantom $(RUN)/studies --count 80 --seed 1 \
+	$(BIN)/clickseg phantom $(RUN)/studies --count 120 --seed 1 \
 		$(if $(CONTOURS),--contours "$(CONTOURS)" --split training)
-	$(BIN)/clickseg train initial --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN) $(SOURCE)
-	$(BIN)/clickseg train correction --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN) $(SOURCE)
+	$(BIN)/clickseg train initial --studies $(RUN)/studies --config configs/default.yaml --out $(RUN) $(SOURCE)
+	$(BIN)/clickseg train correction --studies $(RUN)/studies --config configs/default.yaml --out $(RUN) $(SOURCE)
 	cp $(foreach name,initial correction,$(RUN)/$(name).pt $(RUN)/$(name).json) lib/clickseg/weights/
 
 sample-data: install  ## make the six studies anew

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from clickseg.config import as_values, config_from, load_config
+from clickseg.config import config_from, load_config
 from clickseg.modelfile import read_manifest
 from clickseg.models import WEIGHTS, load_models
 
-DEMONSTRATION = Path(__file__).parents[2] / "configs" / "demonstration.yaml"
+DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
 
 
 def test_they_load_and_are_small():
@@ -22,24 +22,7 @@ def test_they_load_and_are_small():
 @pytest.mark.parametrize("name", ["initial", "correction"])
 def test_they_were_trained_by_the_recipe_in_the_repository(name):
     manifest = read_manifest(WEIGHTS, name)
-    trained, recipe = config_from(manifest.recipe), load_config(DEMONSTRATION)
+    trained, recipe = config_from(manifest.recipe), load_config(DEFAULT)
     assert getattr(trained, name) == getattr(recipe, name)
     assert manifest.license == "Apache-2.0"
     assert "not for clinical use" in manifest.data["source"]
-
-
-def test_the_short_recipe_differs_from_the_one_before_in_epochs_alone():
-    short, whole = (
-        as_values(load_config(DEMONSTRATION.with_name(f"{name}.yaml")))
-        for name in ("demonstration", "unfolded")
-    )
-
-    def leaves(value, path=()):
-        if isinstance(value, dict):
-            for key, part in value.items():
-                yield from leaves(part, (*path, key))
-        else:
-            yield path, value
-
-    differing = {a[0][-1] for a, b in zip(leaves(short), leaves(whole), strict=True) if a != b}
-    assert differing == {"name", "epochs", "fold_epochs"}

@@ -24,8 +24,11 @@ MIDDLE, NEARLY_ALL = 2.0, 0.9
 """A background click is in the middle of a blob if so much of it lies within so many times the
 click's depth in it."""
 
+LEAST_ALIKE = 0.25
+"""Share of its weight below which a click does not speak for a voxel, however little it takes."""
+
 LEAST_CHANGED = 0.2
-"""Share of what a network changes at a click that the cheapest border must leave."""
+"""Share of what logits change at a click that the cheapest border must leave."""
 
 
 def make_pass(
@@ -56,49 +59,74 @@ def make_pass(
     distance_mm = _distance_mm(before.shape, clicks_ijk[-1], spacing_mm)
     near = distance_mm < config.reach_mm
 
-    def changed(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        if config.border is not None:
-            logits = _laid(
-                logits, image, before, clicks_ijk, is_foreground, near, spacing_mm, config.border
-            )
+    def laid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        if config.border is None:
+            return logits
+        return _laid(
+            logits, image, before, clicks_ijk, is_foreground, near, spacing_mm, config.border
+        )
+
+    def change_of(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         change = brought(logits, before, is_foreground)
-        return logits, touching(change, clicks_ijk) if config.merge == "component" else change
+        return touching(change, clicks_ijk) if config.merge == "component" else change
 
     if config.edges is not None:
         logits = follow_edges(logits, image, spacing_mm, config.edges)
-    spoken = _spoken(logits, image, clicks_ijk[-1], is_foreground, distance_mm, config.likeness)
-    laid, change = changed(spoken)
-    if not is_foreground:
-        own = change if spoken is logits else changed(logits)[1]
-        wrong = _told_wrong(before, own, clicks_ijk, spacing_mm)
-        laid, change = np.where(wrong, np.float32(-np.inf), laid), change | wrong
-    return Pass.of(where, laid, distance_mm, config.reach_mm, change)
+    spoken = _spoken(logits, image, clicks_ijk, is_foreground, spacing_mm, config.likeness)
+    outline = laid(logits if spoken is None else spoken)
+    change = change_of(outline)
+    inside = _inside(clicks_ijk, before.shape)
+    if not is_foreground and any(before[ijk] for ijk in inside):
+        own = change if spoken is None else change_of(laid(logits))
+        wrong = _told_wrong(before, own, inside, spacing_mm)
+        outline, change = np.where(wrong, np.float32(-np.inf), outline), change | wrong
+    return Pass.of(where, outline, distance_mm, config.reach_mm, change)
 
 
 def _spoken(
     logits: NDArray[np.float32],
     image: NDArray[np.float32],
-    click_ijk: NDArray[np.int64],
+    clicks_ijk: NDArray[np.int64],
     is_foreground: bool,
-    distance_mm: NDArray[np.float32],
+    spacing_mm: NDArray[np.float64],
     config: LikenessConfig | None,
-) -> NDArray[np.float32]:
+) -> NDArray[np.float32] | None:
     """Return logits that give what is near a click and looks like it to the click's kind.
 
-    Only where the network hardly believes the click: it has seen little like it, and would change
-    next to nothing but the voxel itself. How the click looks is the median of the nine voxels
-    around it in its slice, in every sequence that shows anything.
+    Only where the network is not sure of a click: it has seen little like it, and might change
+    next to nothing but the voxel itself. None where it is sure of all.
     """
+    if config is None:
+        return None
     sign = np.float32(1 if is_foreground else -1)
+    likeness = [
+        _likeness(image, ijk, spacing_mm, config)
+        for ijk in _inside(clicks_ijk, logits.shape)
+        if sign * logits[ijk] < config.below
+    ]
+    return logits + sign * np.max(likeness, axis=0) if likeness else None
+
+
+def _likeness(
+    image: NDArray[np.float32],
+    click_ijk: tuple[int, ...],
+    spacing_mm: NDArray[np.float64],
+    config: LikenessConfig,
+) -> NDArray[np.float32]:
+    """Return how much a click speaks for each voxel: ``weight`` at the click, 0 where it is little.
+
+    How the click looks is the median of those around it in its slice that look like it: noise
+    counts less, and of a thin or pointed tumor, whose surroundings are most of them, none.
+    """
     i, j, k = click_ijk
-    if config is None or sign * logits[i, j, k] >= config.below:
-        return logits
-    unlike = np.square(distance_mm / np.float32(config.reach_mm))
-    for shown in (part for part in image if part.any()):
-        around = shown[max(0, i - 1) : i + 2, max(0, j - 1) : j + 2, k]
-        unlike += np.square((shown - np.median(around)) / np.float32(config.sigma))
-    likeness = np.float32(config.weight) * np.exp(-unlike / 2)
-    return np.asarray(logits + sign * likeness)
+    apart = _distance_mm(image.shape[1:], np.array(click_ijk), spacing_mm)
+    unlike = np.square(apart / np.float32(config.reach_mm))
+    for part in image:
+        around = part[max(0, i - 1) : i + 2, max(0, j - 1) : j + 2, k]
+        look = np.median(around[np.abs(around - part[i, j, k]) <= config.sigma])
+        unlike += np.square((part - look) / np.float32(config.sigma))
+    share = np.exp(-unlike / 2)
+    return np.where(share >= LEAST_ALIKE, np.float32(config.weight) * share, np.float32(0))
 
 
 def _laid(
@@ -114,7 +142,7 @@ def _laid(
     """Return logits laid where a border costs least and parts no click from what is beside it.
 
     Where tumor and surroundings look alike the shortest border is the cheapest: around next to
-    nothing, or around all. There a network is believed, if it obeys the click.
+    nothing, or around all. There the logits are believed, if they obey the click.
     """
     clicked = _clicked(image, clicks_ijk, spacing_mm, config.sigma)
     held = np.where(clicked, np.float32(np.inf if is_foreground else -np.inf), logits)
@@ -149,7 +177,7 @@ def _clicked(
 def _told_wrong(
     start: NDArray[np.uint8],
     change: NDArray[np.bool_],
-    clicks_ijk: NDArray[np.int64],
+    inside: list[tuple[int, ...]],
     spacing_mm: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
     """Return the blobs that background clicks are in the middle of and hardly change.
@@ -160,9 +188,6 @@ def _told_wrong(
     whole.
     """
     wrong = np.zeros(start.shape, dtype=bool)
-    inside = _inside(clicks_ijk, start.shape)
-    if not any(start[ijk] for ijk in inside):
-        return wrong
     away_mm = {ijk: _distance_mm(start.shape, np.array(ijk), spacing_mm) for ijk in inside}
     beyond = change & np.all([mm > CLICK_MM for mm in away_mm.values()], axis=0)
     blobs, _ = ndimage.label(start, np.ones((3, 3, 3)))
