@@ -16,7 +16,7 @@ BEGIN, END = "<!-- results: drawn by `make readme` -->", "<!-- results: end -->"
 LOOP = "<!-- loop: drawn by `make readme` -->", "<!-- loop: end -->"
 
 COMPARED = {**{f"p, Dice {n}": f"dice_after_{n}" for n in (1, 3, 5)}, "p, NoC": "noc_0.95"}
-"""Which p of a method with another start or other sequences are shown, by their heads."""
+"""Which p of a method with another start, other sequences or another reader are shown."""
 
 
 def section() -> str:
@@ -42,7 +42,7 @@ def tables() -> list[str]:
 
 
 def variants(folder: Path) -> list[str]:
-    """Return a table of the same evaluation with other starts or sequences, a folder each."""
+    """Return a table of the same evaluation with other starts, sequences or readers, a folder each."""
     found = {
         path.parent.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*/summary.json"))
@@ -60,7 +60,7 @@ def variants(folder: Path) -> list[str]:
             cells += [f"{p[key]:.2g}" if key in p else "" for key in COMPARED.values()]
             rows.append(line_of([name, method, *cells]))
     commands = [f"`{line}`" for one in found.values() for line in one["command"].splitlines()]
-    return ["With less than that:", *commands, "\n".join(rows)]
+    return ["With less than that, or before another reader:", *commands, "\n".join(rows)]
 
 
 def loop_section() -> str:

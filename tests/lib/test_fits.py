@@ -22,7 +22,16 @@ def with_arguments(stage, **values):
 
 
 @pytest.mark.parametrize(
-    "name", ["default", "published", "small", "tables/published_small", "unfolded", "vs-seg"]
+    "name",
+    [
+        "default",
+        "demonstration",
+        "published",
+        "small",
+        "tables/published_small",
+        "unfolded",
+        "vs-seg",
+    ],
 )
 def test_all_recipes_fit(name):
     check_networks(load_config(CONFIGS / f"{name}.yaml"))
