@@ -87,18 +87,17 @@ bench: install  ## latencies and memory of the server; BENCH="--json FILE" keeps
 # Outlines of the public data set, one patient a line (see "Weights" in the README); without them
 # the tumors are made up, too.
 CONTOURS ?=
-PHANTOMS = $(if $(CONTOURS),--contours "$(CONTOURS)" --split training)
 RUN = runs/weights
 comma = ,
 AROUND = $(if $(CONTOURS), around outlines of Vestibular-Schwannoma-SEG (doi 10.7937/TCIA.9YTJ-5Q73$(comma) CC BY 4.0))
 SOURCE = --source "A demonstration, not for clinical use: trained on synthetic heads of clickseg phantom$(AROUND)"
 
-weights: install  ## make studies, train on them, put the weights into the package: about three hours
-	$(BIN)/clickseg phantom $(RUN)/studies --count 80 --seed 1 $(PHANTOMS)
-	$(BIN)/clickseg train initial --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN)/initial $(SOURCE)
-	$(BIN)/clickseg phantom $(RUN)/studies --count 120 --seed 1 $(PHANTOMS)
-	$(BIN)/clickseg train correction --studies $(RUN)/studies --config configs/default.yaml --out $(RUN)/correction $(SOURCE)
-	cp $(foreach name,initial correction,$(RUN)/$(name)/$(name).pt $(RUN)/$(name)/$(name).json) lib/clickseg/weights/
+weights: install  ## make studies, train on them, put the weights into the package: about two hours
+	$(BIN)/clickseg phantom $(RUN)/studies --count 80 --seed 1 \
+		$(if $(CONTOURS),--contours "$(CONTOURS)" --split training)
+	$(BIN)/clickseg train initial --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN) $(SOURCE)
+	$(BIN)/clickseg train correction --studies $(RUN)/studies --config configs/demonstration.yaml --out $(RUN) $(SOURCE)
+	cp $(foreach name,initial correction,$(RUN)/$(name).pt $(RUN)/$(name).json) lib/clickseg/weights/
 
 sample-data: install  ## make the six studies anew
 	$(BIN)/clickseg phantom sample-data --force --seed 7 --count 2 --grid 240x240x20

@@ -99,34 +99,44 @@ def _spoken(
     if config is None:
         return None
     sign = np.float32(1 if is_foreground else -1)
-    likeness = [
-        _likeness(image, ijk, spacing_mm, config)
-        for ijk in _inside(clicks_ijk, logits.shape)
-        if sign * logits[ijk] < config.below
-    ]
-    return logits + sign * np.max(likeness, axis=0) if likeness else None
+    unlike = np.full(logits.shape, np.inf, dtype=np.float32)
+    farthest_mm = config.reach_mm * float(np.sqrt(-2 * np.log(LEAST_ALIKE)))
+    for ijk in _inside(clicks_ijk, logits.shape):
+        if sign * logits[ijk] < config.below:
+            box = _within(ijk, spacing_mm, farthest_mm)
+            np.minimum(unlike[box], _unlike(image, box, ijk, spacing_mm, config), out=unlike[box])
+    if np.isinf(unlike).all():
+        return None
+    share = np.exp(unlike * np.float32(-0.5))
+    share[share < LEAST_ALIKE] = 0
+    return np.asarray(logits + sign * np.float32(config.weight) * share)
 
 
-def _likeness(
+def _unlike(
     image: NDArray[np.float32],
+    box: Slices,
     click_ijk: tuple[int, ...],
     spacing_mm: NDArray[np.float64],
     config: LikenessConfig,
 ) -> NDArray[np.float32]:
-    """Return how much a click speaks for each voxel: ``weight`` at the click, 0 where it is little.
+    """Return how far from a click, and unlike it, the voxels of a box are: a sum of squares.
 
     How the click looks is the median of those around it in its slice that look like it: noise
     counts less, and of a thin or pointed tumor, whose surroundings are most of them, none.
     """
     i, j, k = click_ijk
-    apart = _distance_mm(image.shape[1:], np.array(click_ijk), spacing_mm)
-    unlike = np.square(apart / np.float32(config.reach_mm))
+    unlike = np.square(
+        _distance_mm(image.shape[1:], np.array(click_ijk), spacing_mm, box)
+        / np.float32(config.reach_mm)
+    )
     for part in image:
         around = part[max(0, i - 1) : i + 2, max(0, j - 1) : j + 2, k]
-        look = np.median(around[np.abs(around - part[i, j, k]) <= config.sigma])
-        unlike += np.square((part - look) / np.float32(config.sigma))
-    share = np.exp(-unlike / 2)
-    return np.where(share >= LEAST_ALIKE, np.float32(config.weight) * share, np.float32(0))
+        alike = np.sort(around[np.abs(around - part[i, j, k]) <= config.sigma])
+        look = (alike[(alike.size - 1) // 2] + alike[alike.size // 2]) / 2  # a median costs 30 us
+        apart = part[box] - look
+        apart *= np.float32(1 / config.sigma)
+        unlike += np.square(apart, out=apart)
+    return np.asarray(unlike)
 
 
 def _laid(
@@ -167,10 +177,11 @@ def _clicked(
     """Return the voxels at clicks, and those beside them that look like them."""
     clicked, shown = np.zeros(image.shape[1:], dtype=bool), first_shown(image)
     for ijk in _inside(clicks_ijk, clicked.shape):
-        beside = _distance_mm(clicked.shape, np.array(ijk), spacing_mm) <= CLICK_MM
+        box = _within(ijk, spacing_mm, CLICK_MM)
+        beside = _distance_mm(clicked.shape, np.array(ijk), spacing_mm, box) <= CLICK_MM
         if shown is not None:
-            beside &= np.abs(shown - shown[ijk]) <= LOOKS_LIKE * sigma
-        clicked |= beside
+            beside &= np.abs(shown[box] - shown[ijk]) <= LOOKS_LIKE * sigma
+        clicked[box] |= beside
     return clicked
 
 
@@ -220,11 +231,27 @@ def _sizes(
     return int(change.sum()), int((after & near).sum()), int((~after & near).sum())
 
 
-def _distance_mm(
-    shape: tuple[int, ...], center_ijk: NDArray[np.int64], spacing_mm: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def _within(
+    click_ijk: tuple[int, ...], spacing_mm: NDArray[np.float64], farthest_mm: float
+) -> Slices:
+    """Return the box around a click that holds all within a distance."""
+    steps = np.floor(farthest_mm / spacing_mm).astype(int)
     i, j, k = (
-        ((np.arange(n) - center) * spacing).astype(np.float32) ** 2
-        for n, center, spacing in zip(shape, center_ijk, spacing_mm, strict=True)
+        slice(max(0, at - n), at + n + 1) for at, n in zip(click_ijk, steps.tolist(), strict=True)
+    )
+    return i, j, k
+
+
+def _distance_mm(
+    shape: tuple[int, ...],
+    center_ijk: NDArray[np.int64],
+    spacing_mm: NDArray[np.float64],
+    box: Slices | None = None,
+) -> NDArray[np.float32]:
+    """Return the distance of all voxels, or of those of a box, to a center."""
+    places = (slice(None),) * 3 if box is None else box
+    i, j, k = (
+        ((np.arange(n)[part] - center) * spacing).astype(np.float32) ** 2
+        for n, part, center, spacing in zip(shape, places, center_ijk, spacing_mm, strict=True)
     )
     return np.asarray(np.sqrt(i[:, None, None] + j[:, None] + k))
