@@ -42,7 +42,7 @@ def tables() -> list[str]:
 
 
 def variants(folder: Path) -> list[str]:
-    """Return a table of the same evaluation with other starts, sequences or readers, a folder each."""
+    """Return a table of the evaluation with other starts, sequences or readers, a folder each."""
     found = {
         path.parent.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*/summary.json"))
