@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clickseg.border import LEAST_LEFT, cheapest_sides
-from clickseg.boxes import Slices
+from clickseg.boxes import Slices, grown
 from clickseg.config import LikenessConfig, LocalConfig, PassBorderConfig
 from clickseg.correction.fusion import Pass, brought, touching
 from clickseg.edges import first_shown, follow_edges
@@ -75,10 +75,10 @@ def make_pass(
     spoken = _spoken(logits, image, clicks_ijk, is_foreground, spacing_mm, config.likeness)
     outline = laid(logits if spoken is None else spoken)
     change = change_of(outline)
-    inside = _inside(clicks_ijk, before.shape)
-    if not is_foreground and any(before[ijk] for ijk in inside):
+    inside_ijk = _inside(clicks_ijk, before.shape)
+    if not is_foreground and any(before[ijk] for ijk in inside_ijk):
         own = change if spoken is None else change_of(laid(logits))
-        wrong = _told_wrong(before, own, inside, spacing_mm)
+        wrong = _told_wrong(before, own, inside_ijk, spacing_mm)
         outline, change = np.where(wrong, np.float32(-np.inf), outline), change | wrong
     return Pass.of(where, outline, distance_mm, config.reach_mm, change)
 
@@ -103,7 +103,7 @@ def _spoken(
     farthest_mm = config.reach_mm * float(np.sqrt(-2 * np.log(LEAST_ALIKE)))
     for ijk in _inside(clicks_ijk, logits.shape):
         if sign * logits[ijk] < config.below:
-            box = _within(ijk, spacing_mm, farthest_mm)
+            box = _within(ijk, farthest_mm, logits.shape, spacing_mm)
             np.minimum(unlike[box], _unlike(image, box, ijk, spacing_mm, config), out=unlike[box])
     if np.isinf(unlike).all():
         return None
@@ -114,7 +114,7 @@ def _spoken(
 
 def _unlike(
     image: NDArray[np.float32],
-    box: Slices,
+    box: tuple[slice, ...],
     click_ijk: tuple[int, ...],
     spacing_mm: NDArray[np.float64],
     config: LikenessConfig,
@@ -177,7 +177,7 @@ def _clicked(
     """Return the voxels at clicks, and those beside them that look like them."""
     clicked, shown = np.zeros(image.shape[1:], dtype=bool), first_shown(image)
     for ijk in _inside(clicks_ijk, clicked.shape):
-        box = _within(ijk, spacing_mm, CLICK_MM)
+        box = _within(ijk, CLICK_MM, clicked.shape, spacing_mm)
         beside = _distance_mm(clicked.shape, np.array(ijk), spacing_mm, box) <= CLICK_MM
         if shown is not None:
             beside &= np.abs(shown[box] - shown[ijk]) <= LOOKS_LIKE * sigma
@@ -188,7 +188,7 @@ def _clicked(
 def _told_wrong(
     start: NDArray[np.uint8],
     change: NDArray[np.bool_],
-    inside: list[tuple[int, ...]],
+    inside_ijk: list[tuple[int, ...]],
     spacing_mm: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
     """Return the blobs that background clicks are in the middle of and hardly change.
@@ -199,7 +199,7 @@ def _told_wrong(
     whole.
     """
     wrong = np.zeros(start.shape, dtype=bool)
-    away_mm = {ijk: _distance_mm(start.shape, np.array(ijk), spacing_mm) for ijk in inside}
+    away_mm = {ijk: _distance_mm(start.shape, np.array(ijk), spacing_mm) for ijk in inside_ijk}
     beyond = change & np.all([mm > CLICK_MM for mm in away_mm.values()], axis=0)
     blobs, _ = ndimage.label(start, np.ones((3, 3, 3)))
     for ijk, mm in away_mm.items():
@@ -232,21 +232,21 @@ def _sizes(
 
 
 def _within(
-    click_ijk: tuple[int, ...], spacing_mm: NDArray[np.float64], farthest_mm: float
-) -> Slices:
-    """Return the box around a click that holds all within a distance."""
-    steps = np.floor(farthest_mm / spacing_mm).astype(int)
-    i, j, k = (
-        slice(max(0, at - n), at + n + 1) for at, n in zip(click_ijk, steps.tolist(), strict=True)
-    )
-    return i, j, k
+    click_ijk: tuple[int, ...],
+    farthest_mm: float,
+    shape: tuple[int, ...],
+    spacing_mm: NDArray[np.float64],
+) -> tuple[slice, ...]:
+    """Return the box that holds all within a distance of a click."""
+    at_click = [slice(at, at + 1) for at in click_ijk]
+    return grown(at_click, np.floor(farthest_mm / spacing_mm), shape)
 
 
 def _distance_mm(
     shape: tuple[int, ...],
     center_ijk: NDArray[np.int64],
     spacing_mm: NDArray[np.float64],
-    box: Slices | None = None,
+    box: tuple[slice, ...] | None = None,
 ) -> NDArray[np.float32]:
     """Return the distance of all voxels, or of those of a box, to a center."""
     places = (slice(None),) * 3 if box is None else box
