@@ -57,6 +57,8 @@ def test_both_sequences_stay_and_clicks_have_channels_of_their_own():
     assert seen[2, 3, 4, 5] == seen[2].max() == 1
     assert seen[3, 9, 9, 1] == seen[3].max() == 1
     assert guided(image, points_by_label(np.zeros((0, 3)), []))[2:].abs().sum() == 0
+    with torch.autocast("cpu", torch.bfloat16):  # as in a training step
+        torch.testing.assert_close(guided(image, points), seen, rtol=0, atol=0)
 
 
 def test_it_segments_around_the_start_mask_anew_and_leaves_the_rest(config):

@@ -40,7 +40,8 @@ Points = dict[str, list[list[int]]]
 def guided(image: Tensor, points: Points) -> Tensor:
     """Add the channels of the clicks to ``(2, I, J, K)``; ``points`` are voxels by label."""
     add = AddGuidanceSignalDeepEditd("image", number_intensity_ch=SEQUENCES)
-    channels = add({"image": image.numpy(), "guidance": points})["image"]
+    with torch.autocast("cpu", enabled=False):  # a training step's bfloat16 is too much for MONAI
+        channels = add({"image": image.numpy(), "guidance": points})["image"]
     return torch.from_numpy(np.asarray(channels, dtype=np.float32))
 
 
