@@ -192,10 +192,13 @@ class WholeVolumeConfig:
 class LocalConfig:
     """Correction by fused passes on boxes of fixed size in mm around the clicks.
 
-    ``merge``: ``component`` takes over only what hangs together with a click of its kind,
-    ``all`` whatever the network changed. ``edges``: None leaves outlines as the network draws them.
-    ``likeness``: None leaves clicks to the network. ``border``: None leaves outlines as these do;
-    with all of them the cheapest border is that of evened logits, to which likeness was added.
+    ``merge``: ``component`` takes over only what hangs together with a click of its kind, ``all``
+    whatever the network changed. ``thick_mm``: of the former, a part that a ball of this radius
+    fits into, and no click is in or beside, stays as it was; None keeps none back. ``margin``: how
+    sure the network must be of a change, as a logit. ``edges``: None leaves outlines as the
+    network draws them. ``likeness``: None leaves clicks to the network. ``border``: None leaves
+    outlines as these do; with all of them the cheapest border is that of evened logits, to which
+    likeness was added.
     """
 
     method: Literal["local"]
@@ -206,6 +209,8 @@ class LocalConfig:
     visible_mm: NotNegative
     guidance_mm: Positive
     merge: Literal["component", "all"]
+    thick_mm: Positive | None = None
+    margin: NotNegative = 0.0
     edges: EdgesConfig | None = None
     likeness: LikenessConfig | None = None
     border: PassBorderConfig | None = None

@@ -1,6 +1,14 @@
 import numpy as np
 
-from clickseg.correction.fusion import Pass, brought, fuse, pin, touching
+from clickseg.correction.fusion import (
+    Pass,
+    brought,
+    clicked_part,
+    fuse,
+    pin,
+    touching,
+    without_lobes,
+)
 
 SHAPE = (13, 11, 7)
 WHOLE = tuple(slice(0, n) for n in SHAPE)
@@ -73,6 +81,54 @@ def test_an_addition_that_touches_no_click_is_left_out():
     kept = touching(change, [np.array([3, 3, 3])])
     assert kept.sum() == 8
     assert kept[1:3, 1:3, 1:3].all()
+
+
+SPACING_MM = np.array([0.5, 0.5, 1.5])
+RIM, LOBE = (slice(2, 3), slice(2, 16), slice(3, 4)), (slice(2, 9), slice(16, 23), slice(2, 5))
+
+
+def rim_and_lobe():
+    """A rim of a voxel, and a lobe of 3.5 x 3.5 x 4.5 mm at its end: depth 2 mm in the middle."""
+    change = np.zeros((13, 29, 7), bool)
+    change[RIM] = change[LOBE] = True
+    return change
+
+
+def test_what_is_thick_where_nobody_clicked_stays_as_it_was():
+    change, at_rim = rim_and_lobe(), [np.array([2, 5, 3])]
+    kept = clicked_part(change, at_rim, SPACING_MM, 1.0)
+    assert not kept[LOBE].any()
+    assert kept[RIM].all()
+    np.testing.assert_array_equal(clicked_part(change, at_rim, SPACING_MM, None), change)
+    # No ball of 2.5 mm fits into it.
+    np.testing.assert_array_equal(clicked_part(change, at_rim, SPACING_MM, 2.5), change)
+    elsewhere = [np.array([11, 27, 6])]
+    assert not clicked_part(change, elsewhere, SPACING_MM, 1.0).any()
+
+
+def test_a_click_in_the_thick_or_at_its_surface_keeps_it():
+    change = rim_and_lobe()
+    for click in ([5, 19, 3], [2, 19, 3], [8, 22, 2], [5, 19, 4]):
+        clicks = [np.array([2, 5, 3]), np.array(click)]
+        distance_mm = np.linalg.norm((np.array(click) - [5, 19, 3]) * SPACING_MM)
+        kept = without_lobes(change, clicks, SPACING_MM, 1.0)
+        assert kept is change or (kept == change).all(), distance_mm
+
+
+def test_one_of_two_lobes_goes():
+    change = rim_and_lobe()
+    change[2:9, :6, 2:5] = True
+    kept = without_lobes(change, [np.array([5, 3, 3])], SPACING_MM, 1.0)
+    assert kept[2:9, :6, 2:5].all()
+    assert not kept[LOBE].any()
+    # Of a box that ends in a lobe, its end is the lobe's.
+    assert not without_lobes(change[:, 6:], [np.array([2, 0, 3])], SPACING_MM, 1.0)[3:9, 10:].any()
+
+
+def test_next_to_nothing_has_no_lobes():
+    nothing = np.zeros(SHAPE, bool)
+    assert without_lobes(nothing, [], SPACING_MM, 1.0) is nothing
+    assert not clicked_part(nothing, [np.array([1, 1, 1])], SPACING_MM, 1.0).any()
 
 
 def test_an_unanswered_click_changes_nothing():

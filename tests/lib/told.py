@@ -37,7 +37,8 @@ def told(t1ce, t2):
 
 
 def answer(study, size, *clicks, start=None, outside=None, **changes):
-    recipe = replace(OURS, **{"likeness": None} | changes)
+    alone = {"likeness": None, "thick_mm": None, "margin": 0.0}
+    recipe = replace(OURS, **alone | changes)
     start = np.zeros(FINE.shape, np.uint8) if start is None else start.astype(np.uint8)
     made = tuple(Click.at(voxel, kind, FINE) for voxel, kind in clicks or [(MIDDLE_IJK, True)])
     return LocalCorrection(Told(size, outside), recipe)(study, start, made).mask > 0

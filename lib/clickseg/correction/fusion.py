@@ -10,14 +10,14 @@ a fixed order, so that the result is the same bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clickseg.boxes import Slices, hull
+from clickseg.boxes import Slices, bounding_box, hull
 
 START_LOGIT = 4.0
 """The start mask counts as logits of this size; those of a pass are clipped to it."""
@@ -36,6 +36,7 @@ TINY = np.finfo(np.float32).tiny
 """A weight is less at the edge of a reach alone, where the start mask has taken over, and at 0."""
 
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
+_TIE_MM = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +104,58 @@ def touching(change: NDArray[np.bool_], voxels: Iterable[NDArray[np.int64]]) -> 
         for number in np.unique(parts[tuple(slice(max(0, v - 1), max(0, v + 2)) for v in voxel)])
     }
     return np.isin(parts, [number for number in touched if number])
+
+
+def clicked_part(
+    change: NDArray[np.bool_],
+    voxels: Sequence[NDArray[np.int64]],
+    spacing_mm: NDArray[np.float64],
+    thick_mm: float | None,
+) -> NDArray[np.bool_]:
+    """Return the part of a change that hangs together with a click, ``without_lobes``."""
+    part = touching(change, voxels)
+    if thick_mm is None:
+        return part
+    left = without_lobes(part, voxels, spacing_mm, thick_mm)
+    return part if left is part else touching(left, voxels)
+
+
+def without_lobes(
+    change: NDArray[np.bool_],
+    voxels: Sequence[NDArray[np.int64]],
+    spacing_mm: NDArray[np.float64],
+    thick_mm: float,
+) -> NDArray[np.bool_]:
+    """Return a change without its thick parts that no click is in or beside.
+
+    Readers click where an error is thickest. What is thick elsewhere, and hangs together with the
+    click by a rim of a voxel or two, is something else: a vessel beside the tumor, say.
+
+    Args:
+        change: ``(i, j, k)``; may be empty. Beyond the array nothing is changed.
+        voxels: of the clicks, within the array or not.
+        spacing_mm: voxel size.
+        thick_mm: radius of a ball that fits into what is thick, and how far from the middles of
+            such balls a click is still beside it.
+    """
+    box = bounding_box(change)
+    if box is None:
+        return change
+    least_mm = thick_mm - _TIE_MM
+    part = np.pad(change[box], 1)
+    middles = ndimage.distance_transform_edt(part, sampling=spacing_mm)[1:-1, 1:-1, 1:-1] > least_mm
+    lobes, count = ndimage.label(middles, _TOUCHING)
+    if not count:
+        return change
+    corner = [side.start for side in box]
+    kept = change.copy()
+    for number in range(1, count + 1):
+        lobe = np.argwhere(lobes == number)
+        away_mm = [np.linalg.norm((lobe + corner - v) * spacing_mm, axis=1).min() for v in voxels]
+        if min(away_mm) > thick_mm + _TIE_MM:
+            to_lobe_mm = ndimage.distance_transform_edt(lobes != number, sampling=spacing_mm)
+            kept[box] &= to_lobe_mm > thick_mm + _TIE_MM
+    return kept
 
 
 def fuse(

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from clickseg.border import LEAST_LEFT, cheapest_sides
 from clickseg.boxes import Slices, grown
-from clickseg.config import LikenessConfig, LocalConfig, PassBorderConfig
-from clickseg.correction.fusion import Pass, brought, touching
+from clickseg.config import LikenessConfig, LocalConfig
+from clickseg.correction.fusion import Pass, brought, clicked_part
 from clickseg.edges import first_shown, follow_edges
 
 CLICK_MM = 0.85
@@ -60,16 +60,15 @@ def make_pass(
     near = distance_mm < config.reach_mm
 
     def laid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        if config.border is None:
-            return logits
-        return _laid(
-            logits, image, before, clicks_ijk, is_foreground, near, spacing_mm, config.border
-        )
+        return _laid(logits, image, before, clicks_ijk, is_foreground, near, spacing_mm, config)
 
     def change_of(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         change = brought(logits, before, is_foreground)
-        return touching(change, clicks_ijk) if config.merge == "component" else change
+        if config.merge == "component":
+            return clicked_part(change, list(clicks_ijk), spacing_mm, config.thick_mm)
+        return change
 
+    logits = logits - np.float32(config.margin if is_foreground else -config.margin)
     if config.edges is not None:
         logits = follow_edges(logits, image, spacing_mm, config.edges)
     spoken = _spoken(logits, image, clicks_ijk, is_foreground, spacing_mm, config.likeness)
@@ -147,21 +146,29 @@ def _laid(
     is_foreground: bool,
     near: NDArray[np.bool_],
     spacing_mm: NDArray[np.float64],
-    config: PassBorderConfig,
+    config: LocalConfig,
 ) -> NDArray[np.float32]:
     """Return logits laid where a border costs least and parts no click from what is beside it.
+
+    As they are, if the recipe has no border.
 
     Where tumor and surroundings look alike the shortest border is the cheapest: around next to
     nothing, or around all. There the logits are believed, if they obey the click.
     """
-    clicked = _clicked(image, clicks_ijk, spacing_mm, config.sigma)
+    border = config.border
+    if border is None:
+        return logits
+    clicked = _clicked(image, clicks_ijk, spacing_mm, border.sigma)
     held = np.where(clicked, np.float32(np.inf if is_foreground else -np.inf), logits)
-    laid = cheapest_sides(held, image, spacing_mm, config)
+    laid = cheapest_sides(held, image, spacing_mm, border)
     if (logits[tuple(clicks_ijk[-1])] > 0) != is_foreground:
         return laid
-    (changed, *drawn), (left, *remaining) = (
-        _sizes(sides, start, clicks_ijk[-1], is_foreground, near) for sides in (held, laid)
+    click_ijk, thick_mm = clicks_ijk[-1:], config.thick_mm
+    changes = (
+        clicked_part(brought(sides, start, is_foreground), list(click_ijk), spacing_mm, thick_mm)
+        for sides in (held, laid)
     )
+    (changed, *drawn), (left, *remaining) = (_sizes(change, start, near) for change in changes)
     is_kept = left >= LEAST_CHANGED * changed and all(
         b >= LEAST_LEFT * a for a, b in zip(drawn, remaining, strict=True)
     )
@@ -219,14 +226,10 @@ def _inside(clicks_ijk: NDArray[np.int64], shape: tuple[int, ...]) -> list[tuple
 
 
 def _sizes(
-    logits: NDArray[np.float32],
-    start: NDArray[np.uint8],
-    click_ijk: NDArray[np.int64],
-    is_foreground: bool,
-    near: NDArray[np.bool_],
+    change: NDArray[np.bool_], start: NDArray[np.uint8], near: NDArray[np.bool_]
 ) -> tuple[int, int, int]:
     """Return how many voxels near a click it changes, and are foreground and background then."""
-    change = touching(brought(logits, start, is_foreground), [click_ijk]) & near
+    change = change & near
     after = (start > 0) ^ change
     return int(change.sum()), int((after & near).sum()), int((~after & near).sum())
 
