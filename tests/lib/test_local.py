@@ -55,6 +55,8 @@ def config(**changes):
         "cut": (24, 20, 7),
         "border": None,
         "likeness": None,
+        "thick_mm": None,
+        "margin": 0.0,
     }
     return replace(load_config(DEFAULT).correction, **small | changes)
 
@@ -83,6 +85,8 @@ worlds = {
     "changes": st.fixed_dictionaries(
         {
             "merge": st.sampled_from(["component", "all"]),
+            "thick_mm": st.sampled_from([None, 1.0]),
+            "margin": st.sampled_from([0.0, 3.0]),
             "edges": st.sampled_from([None, EdgesConfig(weight=5.0, sigma=0.3, steps=3)]),
             "likeness": st.sampled_from([None, SPEAKS]),
             "border": st.sampled_from([None, PassBorderConfig(weight=1.0, sigma=0.3, steps=9)]),
