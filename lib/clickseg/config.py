@@ -194,11 +194,10 @@ class LocalConfig:
 
     ``merge``: ``component`` takes over only what hangs together with a click of its kind, ``all``
     whatever the network changed. ``thick_mm``: of the former, a part that a ball of this radius
-    fits into, and no click is in or beside, stays as it was; None keeps none back. ``margin``: how
-    sure the network must be of a change, as a logit. ``edges``: None leaves outlines as the
-    network draws them. ``likeness``: None leaves clicks to the network. ``border``: None leaves
-    outlines as these do; with all of them the cheapest border is that of evened logits, to which
-    likeness was added.
+    fits into, and no click is in or beside, stays as it was; None keeps none back. ``edges``: None
+    leaves outlines as the network draws them. ``likeness``: None leaves clicks to the network.
+    ``border``: None leaves outlines as these do; with all of them the cheapest border is that of
+    evened logits, to which likeness was added.
     """
 
     method: Literal["local"]
@@ -210,7 +209,6 @@ class LocalConfig:
     guidance_mm: Positive
     merge: Literal["component", "all"]
     thick_mm: Positive | None = None
-    margin: NotNegative = 0.0
     edges: EdgesConfig | None = None
     likeness: LikenessConfig | None = None
     border: PassBorderConfig | None = None

@@ -40,7 +40,7 @@ def test_it_speaks_for_nothing_where_the_network_believes_it():
 
 def test_it_speaks_by_every_sequence_that_shows_anything():
     """By hand: 8 at the click, 8 exp(-1/2) one sigma away in one sequence, less in both."""
-    recipe = replace(OURS, border=None, merge="all", margin=0.0)
+    recipe = replace(OURS, border=None, merge="all")
     likeness = LikenessConfig(below=1.0, weight=8.0, sigma=0.5, reach_mm=1000.0)
     where, start = tuple(slice(0, n) for n in FINE.shape), np.zeros(FINE.shape, np.uint8)
     said = np.full(FINE.shape, -3.9, dtype=np.float32)
@@ -107,7 +107,7 @@ def test_it_speaks_below_the_logit_that_the_recipe_says(own, speaks, kind):
     sign, image = 1 if kind else -1, np.zeros((2, *FINE.shape), np.float32)
     said = np.full(FINE.shape, -sign * 3.0, dtype=np.float32)
     said[MIDDLE_IJK] = sign * own
-    recipe = replace(OURS, border=None, margin=0.0)
+    recipe = replace(OURS, border=None)
     seen = np.array([MIDDLE_IJK])
     made = make_pass(where, said, image, start, seen, kind, FINE.spacing_mm, recipe)
     assert made.may_change[31, 26, 8] == speaks

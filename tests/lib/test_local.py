@@ -56,7 +56,6 @@ def config(**changes):
         "border": None,
         "likeness": None,
         "thick_mm": None,
-        "margin": 0.0,
     }
     return replace(load_config(DEFAULT).correction, **small | changes)
 
@@ -86,7 +85,6 @@ worlds = {
         {
             "merge": st.sampled_from(["component", "all"]),
             "thick_mm": st.sampled_from([None, 1.0]),
-            "margin": st.sampled_from([0.0, 3.0]),
             "edges": st.sampled_from([None, EdgesConfig(weight=5.0, sigma=0.3, steps=3)]),
             "likeness": st.sampled_from([None, SPEAKS]),
             "border": st.sampled_from([None, PassBorderConfig(weight=1.0, sigma=0.3, steps=9)]),

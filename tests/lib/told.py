@@ -37,7 +37,7 @@ def told(t1ce, t2):
 
 
 def answer(study, size, *clicks, start=None, outside=None, **changes):
-    alone = {"likeness": None, "thick_mm": None, "margin": 0.0}
+    alone = {"likeness": None, "thick_mm": None}
     recipe = replace(OURS, **alone | changes)
     start = np.zeros(FINE.shape, np.uint8) if start is None else start.astype(np.uint8)
     made = tuple(Click.at(voxel, kind, FINE) for voxel, kind in clicks or [(MIDDLE_IJK, True)])

@@ -68,7 +68,6 @@ def make_pass(
             return clicked_part(change, list(clicks_ijk), spacing_mm, config.thick_mm)
         return change
 
-    logits = logits - np.float32(config.margin if is_foreground else -config.margin)
     if config.edges is not None:
         logits = follow_edges(logits, image, spacing_mm, config.edges)
     spoken = _spoken(logits, image, clicks_ijk, is_foreground, spacing_mm, config.likeness)
