@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from report import Timings
 from scipy import ndimage
+from untrained import save_untrained_published
 
 from clickseg.baselines.method import Method
 from clickseg.baselines.recipe import RivalConfig
@@ -50,3 +52,6 @@ def _methods(weights: Path) -> Iterator[tuple[str, Method]]:
         config = load_recipe(path, RivalConfig).rival
         torch.manual_seed(0)
         yield name_of(config) + RANDOM, build_rival(config, "")[0]
+    with tempfile.TemporaryDirectory(prefix="clickseg-bench-") as folder:
+        published = save_untrained_published(Path(folder))
+        yield "published" + RANDOM, build_method("published", published)

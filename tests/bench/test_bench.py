@@ -32,7 +32,7 @@ def test_a_small_run_measures_all_and_leaves_nothing_behind(tmp_path):
     assert all(count > 0 for count in counts.values())
     assert sum(name.startswith("Next Sample of 20") for name in counts) == 7
     methods = {row["name"]: len(row["seconds"]) for row in report["methods"]}
-    assert len(methods) == 14  # all but published, whose weights do not come with the package
+    assert len(methods) == 15
     assert set(methods.values()) == {2}
     assert [row["bound"] for row in report["wanted"]] == [1.5, 1.5, 0.1, 6.0, 0.2, 2.0]
     assert str(tmp_path) not in json.dumps(report)  # nothing in it names the machine

@@ -116,6 +116,39 @@ def test_from_nothing_the_first_click_finds_the_tumor(study, method):
     assert dice(mask, TUMOR) > 0.6
 
 
+def test_without_a_t1ce_the_t2_is_looked_at(study, method):
+    """The same image as the one sequence and as the other, the other missing."""
+    nothing, shown = np.zeros_like(study.image[0]), study.image[0]
+    drag = drag_mm(TUMOR, half(), SPACING_MM, (35, 25, 11))
+    by_t1ce, by_t2 = (
+        method.open(Study("ball", np.stack(image), GRID, None), half())
+        .answer((click((35, 25, 11), True),), (drag,))
+        .mask
+        for image in ((shown, nothing), (nothing, shown))
+    )
+    assert (by_t1ce == by_t2).all()
+    assert dice(by_t2, TUMOR) > dice(half(), TUMOR)
+
+
+@pytest.mark.parametrize("settings", [CutSettings(), DRAGGED], ids=["alone", "drags"])
+def test_from_nothing_a_graph_cut_does_not_fall_to_the_seed(study, settings):
+    """Its seed has a radius of 1.5 mm, the tumor one of 7: a Dice of 0.02."""
+    empty = np.zeros(SHAPE, np.uint8)
+    drag = drag_mm(TUMOR, empty, SPACING_MM, CENTER)
+    session = GraphCut(lambda _: pytest.fail("no network is asked"), "1", settings)
+    mask = session.open(study, empty).answer((click(CENTER, True),), (drag,)).mask
+    assert dice(mask, TUMOR) > 0.5
+
+
+def test_random_walker_changes_nothing_beyond_what_the_reader_dragged(study):
+    """The start mask is too small everywhere; a click on its rim, and a drag of 1.5 mm."""
+    start, at = ball(radius_mm=5.5), (CENTER[0] + 13, *CENTER[1:])
+    mask = RandomWalker().open(study, start).answer((click(at, True),), (1.5,)).mask
+    changed = np.argwhere(mask != start)
+    assert len(changed)
+    assert np.linalg.norm((changed - at) * SPACING_MM, axis=1).max() <= 1.5 * 1.5 + 1
+
+
 @pytest.mark.parametrize(
     ("initial", "voxel", "is_foreground"),
     [

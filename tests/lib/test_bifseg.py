@@ -96,6 +96,9 @@ def test_an_edge_lengthens_the_way(study):
     assert way_mm[i, j, k] == 0
     assert 3.0 <= way_mm[i - 6, j, k] < 5.0  # 6 voxels of 0.5 mm in even noise
     assert way_mm[i - 14, j, k] > 7.0 + 2.0  # 14 voxels, and an edge of 3 between
+    by_t2 = Study("t2", np.stack([study.image[0] * 0, study.image[0]]), GRID, None)
+    t2_region = region_of(by_t2, np.ones(SHAPE, np.uint8), (click((30, 28, 9), True),))
+    assert (_way_mm(t2_region, t2_region.voxels) == way_mm).all()
     flat = region_of(
         Study("flat", study.image[:, :, :, :1], Grid((*SHAPE[:2], 1), GRID.affine), None),
         np.ones((*SHAPE[:2], 1), np.uint8),

@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 from clickseg.baselines.method import Answer
 from clickseg.cli import app
+from clickseg.clicks import Click
 from clickseg.commands.trained import count_trained_on
 from clickseg.evaluation import methods, run
 from clickseg.evaluation.methods import MethodError, manifests_of, parse_method
+from clickseg.evaluation.reading import COMMON_RADIUS_MM, _changed_outside
 from clickseg.evaluation.run import leave_out
 from clickseg.geometry import Grid
 from clickseg.modelfile import Manifest, ModelError, save_model
@@ -319,6 +321,29 @@ def test_methods_are_named_with_their_folder():
         parse_method("best")
     with pytest.raises(MethodError, match="published=FOLDER"):
         parse_method("published")
+
+
+def test_published_is_no_name_for_another_recipe():
+    with pytest.raises(MethodError, match=r"pastes.*holds local"):
+        methods.build_method("published", methods.WEIGHTS)
+
+
+def test_changes_count_as_outside_by_mm_from_the_last_click():
+    """Voxels of 0.5, 0.75 and 2 mm, turned: 6 mm are 12, 8 and 3 of them."""
+    affine = np.array([[0, 0.75, 0, 5], [-0.5, 0, 0, 7], [0, 0, 2, -3], [0, 0, 0, 1.0]])
+    grid = Grid((41, 37, 13), affine)
+    before, at = np.zeros(grid.shape, np.uint8), (17, 13, 5)
+    after = before.copy()
+    for steps in ((12, 0, 0), (0, 8, 0), (0, 0, 3)):
+        after[tuple(np.add(at, steps))] = 1  # 6 mm away
+    click = Click.at(at, True, grid)
+    assert _changed_outside(before, after, click, grid, 6.0) == 0
+    assert _changed_outside(before, after, click, grid, 5.9) == 3
+    for steps in ((13, 0, 0), (0, -9, 0), (0, 0, -4)):
+        after[tuple(np.add(at, steps))] = 1  # 6.5, 6.75 and 8 mm
+    assert _changed_outside(before, after, click, grid, 6.0) == 3
+    assert _changed_outside(after, before, click, grid, 7.0) == 1
+    assert COMMON_RADIUS_MM == 16
 
 
 @pytest.mark.slow

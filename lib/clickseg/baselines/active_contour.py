@@ -62,7 +62,7 @@ def contour(
     half = int(np.ceil((widest_mm + MARGIN_MM) / cube_mm))
     offsets_mm = np.mgrid[(slice(-half, half + 1),) * 3] * cube_mm
     at = center[:, None, None, None] + offsets_mm / region.spacing_mm[:, None, None, None]
-    image = ndimage.map_coordinates(region.image[0].astype(float), at, order=1, mode="nearest")
+    image = ndimage.map_coordinates(region.shown.astype(float), at, order=1, mode="nearest")
     edges = inverse_gaussian_gradient(image, alpha=settings.alpha, sigma=1)
     ball = (offsets_mm**2).sum(axis=0) <= max(FIRST * drag_mm, CLICK_MM) ** 2
     inside = morphological_geodesic_active_contour(

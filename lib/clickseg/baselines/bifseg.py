@@ -220,12 +220,12 @@ def weights(
 
 
 def _way_mm(region: Region, voxels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the length of the way to the nearest click, longer across edges of the T1ce."""
-    t1ce = region.image[0].astype(float)
-    steep = np.zeros(t1ce.shape)  # change of the T1ce a mm
+    """Return the length of the way to the nearest click, longer across edges of the image."""
+    image = region.shown.astype(float)
+    steep = np.zeros(image.shape)  # change a mm
     for axis, spacing in enumerate(region.spacing_mm):
-        if t1ce.shape[axis] > 1:
-            steep += np.gradient(t1ce, spacing, axis=axis) ** 2
+        if image.shape[axis] > 1:
+            steep += np.gradient(image, spacing, axis=axis) ** 2
     ways = MCP_Geometric(1 + EDGE * np.sqrt(steep), sampling=tuple(region.spacing_mm))
     lengths, _ = ways.find_costs([tuple(voxel) for voxel in voxels])
     return np.asarray(lengths)

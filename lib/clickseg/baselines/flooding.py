@@ -49,6 +49,6 @@ def spread(
     """Return what the click of that number floods."""
     center = region.voxels[number]
     ball = region.ball(center, max(settings.wider * drag_mm, CLICK_MM))
-    shown = np.where(ball, region.image[0], np.float32(1e6))
+    shown = np.where(ball, region.shown, np.float32(1e6))
     found = flood(shown, tuple(int(n) for n in center), tolerance=settings.tolerance)
     return np.asarray((found & ball) | region.ball(center, CLICK_MM))

@@ -43,15 +43,19 @@ class CutSettings:
     that to the reader, who drags to the end of the error. ``likeness``: there a voxel is of the
     click's kind by how far its T1ce is from the click's, with this deviation; None is undecided.
     Without drags undecided voxels would fall to the smaller outline, which is the click's own seed.
+    ``alone_mm``, ``alone``: the same where there is no outline to begin with: from nothing all of a
+    tumor is undecided, and falls to the seed however it looks.
     """
 
     weight: float = 8.0
     sigma: float = 0.3
     doubt_mm: float | None = 2.0
     likeness: float | None = 1.0
+    alone_mm: float | None = 6.0
+    alone: float | None = 0.5
 
 
-DRAGGED = CutSettings(weight=4.0, doubt_mm=None, likeness=None)
+DRAGGED = CutSettings(weight=4.0, doubt_mm=None, likeness=None, alone_mm=None, alone=0.3)
 
 GRID = [
     CutSettings(weight, sigma, doubt_mm, likeness)
@@ -61,7 +65,7 @@ GRID = [
     for likeness in (0.5, 1.0)
 ]
 DRAGGED_GRID = [
-    CutSettings(weight, sigma, None, likeness)
+    CutSettings(weight, sigma, None, likeness, None, DRAGGED.alone)
     for weight in (1.0, 2.0, 4.0, 8.0, 16.0)
     for sigma in (0.2, 0.3, 0.5)
     for likeness in (None, 0.5, 1.0)
@@ -110,10 +114,12 @@ class _Cut:
     def _answer(self, clicks: Clicks, drags_mm: tuple[float, ...], seen: Sequence[Mask]) -> Mask:
         region = region_of(self.study, self.start, clicks)
         prob = softened(region) if self.initial is None else self._network(region)
-        doubt_mm = self.settings.doubt_mm
+        doubt_mm, likeness = self.settings.doubt_mm, self.settings.likeness
+        if not self.start.any():
+            doubt_mm, likeness = self.settings.alone_mm, self.settings.alone
         reach_mm = drags_mm if doubt_mm is None else (doubt_mm,) * len(clicks)
         shown = [before[region.where] > 0 for before in seen]
-        contradict(prob, region, reach_mm, shown, self.settings.likeness)
+        contradict(prob, region, reach_mm, shown, likeness)
         mask = self.start.copy()
         mask[region.where] = cut(self.settings, region, prob)
         return mask
@@ -153,7 +159,7 @@ def contradict(
         if likeness is None:
             prob[where] = 0.5
         else:
-            difference = (region.image[0][where] - region.image[0][tuple(voxel)]) / likeness
+            difference = (region.shown[where] - region.shown[tuple(voxel)]) / likeness
             alike = np.exp(-(difference**2) / 2)
             prob[where] = alike if kind else 1 - alike
 
@@ -179,7 +185,7 @@ def cut(settings: CutSettings, region: Region, prob: NDArray[np.float32]) -> NDA
             _seed(costs, region.ball(voxel, CLICK_MM), kind)
     for voxel, kind in zip(region.voxels, region.is_foreground, strict=True):
         _seed(costs, tuple(voxel), bool(kind))  # no ball of the other kind covers a click
-    borders = between(region.image[0], region.spacing_mm, settings.weight, settings.sigma)
+    borders = between(region.shown, region.spacing_mm, settings.weight, settings.sigma)
     return minimum_cut(costs, borders)
 
 

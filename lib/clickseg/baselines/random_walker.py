@@ -1,10 +1,11 @@
 """Random walker: each voxel goes to the seeds that a walker from it meets first.
 
 Grady 2006, doi 10.1109/TPAMI.2006.233, by scikit-image. With clicks alone as seeds a right outline
-would be lost at the first one. So seeds are the clicks, the inside of the start mask, and
-everything far from it; a seed that a click contradicts is taken away around the click, as far as
-the reader says the error reaches. A click that contradicts what the reader saw is a seed with all
-of its ball, one that confirms it with its voxel alone.
+would be lost at the first one. So seeds are the clicks and the start mask; around a click, as far
+as the reader says the error reaches, what it contradicts is no seed, nor what is near the outline:
+it may be wrong there. Were the outline in doubt everywhere, the first click would draw it anew also
+where nobody clicked. A click that contradicts what the reader saw is a seed with all of its ball,
+one that confirms it with its voxel alone.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from clickseg.study import Study
 CLICK_MM = 1.0
 """Radius of the seed of a click."""
 
+REACH = 1.5
+"""Around a click the mask is in doubt up to so many times what the reader dragged."""
+
 
 @dataclass(frozen=True)
 class WalkerSettings:
     """How much a step across an edge costs: 130 is the library's own value.
 
-    ``inside_mm``, ``outside_mm``: so far from its outline the start mask is believed.
+    ``inside_mm``, ``outside_mm``: so far from its outline the start mask is believed near clicks.
     """
 
     beta: float = 130.0
@@ -118,12 +122,13 @@ def seeds(
     inside_mm = ndimage.distance_transform_edt(before, sampling=region.spacing_mm)
     if not before.any():
         outside_mm = np.full(before.shape, np.inf)
-    labels = np.where(
-        inside_mm > settings.inside_mm, 1, np.where(outside_mm > settings.outside_mm, 2, 0)
+    labels = np.where(before, 1, 2)
+    is_near_outline = np.where(
+        before, inside_mm <= settings.inside_mm, outside_mm <= settings.outside_mm
     )
     for voxel, kind, drag_mm in zip(region.voxels, region.is_foreground, drags_mm, strict=True):
-        contradicted = labels == (2 if kind else 1)
-        labels[contradicted & region.ball(voxel, 1.5 * drag_mm + CLICK_MM)] = 0
+        in_doubt = (before != kind) | is_near_outline
+        labels[in_doubt & region.ball(voxel, REACH * drag_mm + CLICK_MM)] = 0
     for voxel, kind, shown in zip(region.voxels, region.is_foreground, seen, strict=True):
         near = region.ball(voxel, CLICK_MM)
         labels[near & (shown != kind)] = 1 if kind else 2

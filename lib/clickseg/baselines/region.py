@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from clickseg.boxes import Slices, bounding_box, grown, hull
 from clickseg.clicks import Clicks, voxels_of
+from clickseg.edges import first_shown
 from clickseg.study import Study
 
 Mask = NDArray[np.uint8]
@@ -36,6 +37,12 @@ class Region:
     voxels: NDArray[np.int64]
     is_foreground: NDArray[np.bool_]
     spacing_mm: NDArray[np.float64]
+
+    @property
+    def shown(self) -> NDArray[np.float32]:
+        """The sequence ``(i, j, k)`` to look at: the T1ce, without one the T2."""
+        shown = first_shown(self.image)
+        return self.image[0] if shown is None else shown
 
     def ball(self, center: NDArray[np.int64], radius_mm: float) -> NDArray[np.bool_]:
         """Return the voxels of the region within a distance of a voxel of it."""

@@ -20,6 +20,7 @@ from clickseg.baselines.method import Answer, Mask, Method, Session, version_of
 from clickseg.baselines.random_walker import RandomWalker
 from clickseg.baselines.rivals import NAME, load_rival
 from clickseg.clicks import Clicks
+from clickseg.config import PasteConfig, config_from
 from clickseg.engine import Engine
 from clickseg.initial import Initial, TwoStage
 from clickseg.modelfile import Manifest, read_manifest
@@ -67,6 +68,13 @@ def _by_engine(folder: Path) -> Method:
     return EngineMethod(load_models(folder), " ".join(map(version_of, manifests)))
 
 
+def _published(folder: Path) -> Method:
+    config = config_from(read_manifest(folder, "correction").recipe).correction
+    if not isinstance(config, PasteConfig):
+        raise MethodError(f"published pastes cuts (paste); {folder} holds {config.method}")
+    return _by_engine(folder)
+
+
 def load_start(folder: Path) -> tuple[Callable[[Study], Initial], str]:
     """Load the initial model of a folder, and name its weights and their recipe.
 
@@ -97,7 +105,7 @@ RIVALS = (
 
 BUILDERS: dict[str, Callable[[Path], Method]] = {
     "ours": _by_engine,
-    "published": _by_engine,
+    "published": _published,
     "graph_cut": lambda folder: GraphCut(*load_start(folder)),
     "graph_cut_drags": lambda folder: GraphCut(*load_start(folder), DRAGGED),
     "bifseg": _bifseg,
