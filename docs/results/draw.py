@@ -15,6 +15,9 @@ README = HERE.parents[1] / "README.md"
 BEGIN, END = "<!-- results: drawn by `make readme` -->", "<!-- results: end -->"
 LOOP = "<!-- loop: drawn by `make readme` -->", "<!-- loop: end -->"
 
+BEST = 3
+"""So many rivals are shown of a variant of an evaluation."""
+
 COMPARED = {**{f"p, Dice {n}": f"dice_after_{n}" for n in (1, 3, 5)}, "p, NoC": "noc_0.95"}
 """Which p of a method with another start, other sequences or another reader are shown."""
 
@@ -42,7 +45,10 @@ def tables() -> list[str]:
 
 
 def variants(folder: Path) -> list[str]:
-    """Return a table of the evaluation with other starts, sequences or readers, a folder each."""
+    """Return a table of the evaluation with other starts, sequences or readers, a folder each.
+
+    Of the rivals those with the largest area under Dice against clicks; all are in the folder.
+    """
     found = {
         path.parent.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*/summary.json"))
@@ -53,14 +59,28 @@ def variants(folder: Path) -> list[str]:
     rows = [line_of(["what is given", "method", *heads])]
     rows += [line_of(["---", "---", *["---:"] * len(heads)])]
     for name, summary in found.items():
-        for method, values in summary["methods"].items():
+        methods: dict[str, Any] = summary["methods"]
+        ours, *rivals = methods
+        rivals.sort(key=lambda method: -methods[method]["auc"])
+        for method in (ours, *rivals[:BEST]):
+            values = methods[method]
             cells = [f"{values['dice'][n]:.3f}" for n in SHOWN]
             cells += [f"{values['noc']['0.95']:.2f}", f"{values['harm_rate']:.3f}"]
             p = values.get("p_against_ours", {})
             cells += [f"{p[key]:.2g}" if key in p else "" for key in COMPARED.values()]
-            rows.append(line_of([name, method, *cells]))
-    commands = [f"`{line}`" for one in found.values() for line in one["command"].splitlines()]
-    return ["With less than that, or before another reader:", *commands, "\n".join(rows)]
+            shown = f"[{name}]({path_of(folder, name)})" if method == ours else ""
+            rows.append(line_of([shown, method, *cells]))
+    told = (
+        "With less than that, before another reader, or by more studies: ours, and of what was "
+        f"asked there the {BEST} with the largest area under Dice against clicks. All of them, "
+        "and the commands, are in the folders named."
+    )
+    return [told, "\n".join(rows)]
+
+
+def path_of(folder: Path, name: str) -> str:
+    """Return where the README finds the full table of a variant."""
+    return (folder / name / "summary.md").relative_to(README.parent).as_posix()
 
 
 def loop_section() -> str:

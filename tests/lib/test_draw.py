@@ -47,15 +47,40 @@ def test_without_tables_nothing_is_said_of_them(results):
 
 def test_each_variant_of_an_evaluation_is_a_row(results):
     folder, draw = results
-    (main,) = (path.parent for path in folder.glob("*/summary.json"))
-    variant = next(main.glob("*/summary.json"))
+    variant = next(folder.glob("*/*/summary.json"))
     summary = json.loads(variant.read_text(encoding="utf-8"))
     for values in summary["methods"].values():
         values["dice"] = [0.111 for _ in values["dice"]]
     other = variant.parent.with_name("another-start")
     other.mkdir()
     (other / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    assert "| another-start | ours | 0.111" in draw()
+    where = f"docs/results/{variant.parents[1].name}/another-start/summary.md"
+    assert f"| [another-start]({where}) | ours | 0.111" in draw()
+
+
+def test_of_the_rivals_in_a_variant_the_three_best_are_rows(results):
+    folder, draw = results
+    variant = next(folder.glob("*/*/summary.json"))
+    summary = json.loads(variant.read_text(encoding="utf-8"))
+    ours = summary["methods"]["ours"]
+    areas = {"second": 0.8, "fourth": 0.2, "first": 0.9, "third": 0.7}
+    summary["methods"] = {"ours": ours, **{name: ours | {"auc": a} for name, a in areas.items()}}
+    variant.write_text(json.dumps(summary), encoding="utf-8")
+    text = draw()
+    places = [text.index(f"|  | {name} | ") for name in ("first", "second", "third")]
+    assert places == sorted(places)
+    assert "|  | fourth | " not in text
+    assert f"[{variant.parent.name}]" in text
+
+
+def test_tumor_free_studies_are_told_without_an_empty_table(results):
+    folder, draw = results
+    summary = json.loads((folder / "without-tumor" / "summary.json").read_text(encoding="utf-8"))
+    count = summary["methods"]["ours"]["tumor_free"]["with_false_positive"]
+    section = draw().partition((folder / "without-tumor" / "about.md").read_text("utf-8").strip())[2]
+    section = section.partition("**Tables of the publication")[0]
+    assert f"ours: {count} of 20 studies without tumor get an outline" in section
+    assert "| method |" not in section
 
 
 def test_a_variant_tells_how_sure_it_is_that_a_rival_differs_from_ours(results):
@@ -71,7 +96,7 @@ def test_a_variant_tells_how_sure_it_is_that_a_rival_differs_from_ours(results):
     (head,) = (line for line in text.splitlines() if line.startswith("| what is given"))
     assert head.endswith("| NoC 0.95 | harm | p, Dice 1 | p, Dice 3 | p, Dice 5 | p, NoC |")
     assert "| 7.50 | 0.125 | 0.001 | 0.02 | 1 | 0.4 |" in text
-    assert f"| {variant.parent.name} | ours |" in text
+    assert f"| [{variant.parent.name}](" in text
 
 
 def test_a_readme_without_the_places_for_tables_is_told(results):

@@ -9,13 +9,13 @@ SHOWN = (0, 1, 3, 5, 10)
 
 
 def as_markdown(summary: dict[str, Any], caption: str = "") -> str:
-    """Return a caption, one row a method, and p against ours."""
+    """Return a caption, one row a method, and p against ours; of tumor-free studies how many get
+    an outline."""
     counts = [n for n in SHOWN if n <= summary["clicks"]]
     heads = ["method", *(f"Dice {n}" for n in counts), f"worst 10 %, {counts[-1]}"]
     heads += ["NoC 0.85", "NoC 0.90", "NoC 0.95", "never 0.95", "AUC", "harm", "outside"]
     heads += ["disobeyed", "ms", "training, min"]
-    lines = [caption, ""] if caption else []
-    lines += [line_of(heads), line_of(["---", *["---:"] * (len(heads) - 1)])]
+    rows = []
     for name, values in summary["methods"].items():
         if "dice" not in values:
             continue
@@ -27,7 +27,10 @@ def as_markdown(summary: dict[str, Any], caption: str = "") -> str:
         cells += ["" if values["click_ms"] is None else f"{values['click_ms']:.0f}"]
         minutes = values.get("train_minutes")
         cells += ["" if minutes is None else f"{minutes:.0f}"]
-        lines.append(line_of(cells))
+        rows.append(line_of(cells))
+    lines = [caption, ""] if caption else []
+    if rows:
+        lines += [line_of(heads), line_of(["---", *["---:"] * (len(heads) - 1)]), *rows]
     return "\n".join([*lines, *_p_values(summary), *_tumor_free(summary)]) + "\n"
 
 
@@ -49,7 +52,7 @@ def _p_values(summary: dict[str, Any]) -> list[str]:
     rows = [
         (name, values["p_against_ours"])
         for name, values in summary["methods"].items()
-        if "p_against_ours" in values
+        if values.get("p_against_ours", {}).get("pairs")
     ]
     if not rows:
         return []
