@@ -77,8 +77,8 @@ def test_tumor_free_studies_are_told_without_an_empty_table(results):
     folder, draw = results
     summary = json.loads((folder / "without-tumor" / "summary.json").read_text(encoding="utf-8"))
     count = summary["methods"]["ours"]["tumor_free"]["with_false_positive"]
-    section = draw().partition((folder / "without-tumor" / "about.md").read_text("utf-8").strip())[2]
-    section = section.partition("**Tables of the publication")[0]
+    about = (folder / "without-tumor" / "about.md").read_text(encoding="utf-8").strip()
+    section = draw().partition(about)[2].partition("**Tables of the publication")[0]
     assert f"ours: {count} of 20 studies without tumor get an outline" in section
     assert "| method |" not in section
 

@@ -9,8 +9,7 @@ SHOWN = (0, 1, 3, 5, 10)
 
 
 def as_markdown(summary: dict[str, Any], caption: str = "") -> str:
-    """Return a caption, one row a method, and p against ours; of tumor-free studies how many get
-    an outline."""
+    """Return a caption, one row a method, and p against ours; what tumor-free studies got."""
     counts = [n for n in SHOWN if n <= summary["clicks"]]
     heads = ["method", *(f"Dice {n}" for n in counts), f"worst 10 %, {counts[-1]}"]
     heads += ["NoC 0.85", "NoC 0.90", "NoC 0.95", "never 0.95", "AUC", "harm", "outside"]
