@@ -48,7 +48,7 @@ def study():
 def method(request):
     if request.param == "walker":
         return RandomWalker(WalkerSettings(beta=30.0))
-    return GraphCut(None, "1", CutSettings(doubt_mm=None, likeness=0.5))
+    return GraphCut(None, "1", CutSettings(alone_mm=None, alone=0.5))
 
 
 def test_a_study_that_was_read_is_given_back_at_once(study, method):
