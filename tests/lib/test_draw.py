@@ -96,7 +96,13 @@ def test_a_variant_tells_how_sure_it_is_that_a_rival_differs_from_ours(results):
     (head,) = (line for line in text.splitlines() if line.startswith("| what is given"))
     assert head.endswith("| NoC 0.95 | harm | p, Dice 1 | p, Dice 3 | p, Dice 5 | p, NoC |")
     assert "| 7.50 | 0.125 | 0.001 | 0.02 | 1 | 0.4 |" in text
-    assert f"| [{variant.parent.name}](" in text
+    where = variant.with_name("summary.md").relative_to(folder.parents[1]).as_posix()
+    assert f"| [{variant.parent.name}]({where}) | ours |" in text
+
+
+def test_each_table_that_the_readme_points_to_is_there():
+    for path in RESULTS.glob("*/*/summary.json"):
+        assert path.with_name("summary.md").is_file(), path.parent.name
 
 
 def test_a_readme_without_the_places_for_tables_is_told(results):
